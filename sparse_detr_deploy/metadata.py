@@ -1,0 +1,114 @@
+"""What an artefact says of itself: one JSON document that travels with every exported file.
+
+In ONNX it is the ``metadata_props`` entry ``sparse_detr_deploy``; beside an engine it is the file ``<engine>.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sparse_detr_deploy.errors import ArtefactError, InputError
+from sparse_detr_deploy.tokens import LevelShapes, num_keep, num_tokens, valid_level_shapes
+
+METADATA_KEY = "sparse_detr_deploy"
+SCHEMA_VERSION = 1
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """One artefact. Field names are the JSON keys.
+
+    ``rho`` is the keep ratio of a fixed artefact, the trained ratio (the default) of a ``dynamic_rho`` one and ``None``
+    for a dense encoder. ``batch`` is (min, opt, max). ``input_dtype`` is ``float32`` (RGB, normalised with ``mean`` and
+    ``std`` of the 0..1 scale) or ``uint8`` (RGB, normalised inside the graph). ``outputs`` is ``detections`` (boxes
+    x1, y1, x2, y2 in 0..1 of the image; scores; labels) or ``raw`` (pred_logits; pred_boxes cx, cy, w, h).
+    ``inlined`` says that the custom ops are expanded into standard ones.
+    """
+
+    name: str
+    architecture: str
+    model: dict[str, Any]
+    height: int
+    width: int
+    level_shapes: LevelShapes
+    batch: tuple[int, int, int] = (1, 1, 1)
+    rho: float | None = None
+    dynamic_rho: bool = False
+    padded: bool = False
+    input_dtype: str = "float32"
+    color: str = "rgb"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    outputs: str = "detections"
+    num_detections: int = 100
+    num_queries: int = 300
+    num_classes: int = 91
+    class_names: tuple[str, ...] | None = None
+    precision: str = "float32"
+    opset: int = 20
+    inlined: bool = False
+    custom_ops: dict[str, int] = dataclasses.field(default_factory=dict)
+    checkpoint: dict[str, Any] = dataclasses.field(default_factory=dict)
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    verification: dict[str, Any] = dataclasses.field(default_factory=dict)
+    gmacs: float | None = None
+    toolkit_version: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of all levels of one image."""
+        return num_tokens(self.level_shapes)
+
+    def num_keep(self, keep_ratio: float | None = None, image_size: tuple[int, int] | None = None) -> int | None:
+        """Tokens that the encoder refines for an image of ``image_size`` (h, w) on the canvas; ``None`` if dense.
+
+        ``keep_ratio`` defaults to the artefact's; another value raises :class:`InputError` unless ``dynamic_rho``.
+        """
+        if self.rho is None:
+            if keep_ratio is not None:
+                raise InputError(f"{self.name} has a dense encoder: it takes no keep ratio")
+            return None
+        if keep_ratio is not None and not self.dynamic_rho and keep_ratio != self.rho:
+            raise InputError(
+                f"{self.name} is fixed at ρ = {self.rho:g} and cannot run at {keep_ratio!r}: "
+                "export with --rho dynamic for one file that runs at every ρ"
+            )
+        valid = self.token_count
+        if image_size is not None:
+            valid = num_tokens(valid_level_shapes(image_size, (self.height, self.width), self.level_shapes))
+        return num_keep(valid, self.rho if keep_ratio is None else keep_ratio, self.token_count)
+
+    def to_json(self) -> str:
+        """The JSON document."""
+        return json.dumps({**dataclasses.asdict(self), "token_count": self.token_count}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "the artefact") -> Metadata:
+        """Read the JSON document; ``source`` names the file in messages. Raises :class:`ArtefactError`."""
+        try:
+            values = json.loads(text)
+        except ValueError as error:
+            raise ArtefactError(f"{source}: its metadata is not JSON ({error}); export it again") from None
+        if not isinstance(values, Mapping) or not isinstance(values.get("schema_version"), int):
+            raise ArtefactError(f"{source}: its metadata has no schema_version; export it again")
+        if values["schema_version"] > SCHEMA_VERSION:
+            raise ArtefactError(
+                f"{source} has metadata of schema {values['schema_version']}, written by sparse-detr-deploy "
+                f"{values.get('toolkit_version', '?')}; this version reads up to {SCHEMA_VERSION}: upgrade sparse-detr-deploy"
+            )
+        known = {field.name for field in dataclasses.fields(cls)}
+        taken = {key: _tuples(value) for key, value in values.items() if key in known}
+        try:
+            return cls(**taken)
+        except TypeError as error:
+            raise ArtefactError(f"{source}: its metadata is incomplete ({error}); export it again") from None
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
