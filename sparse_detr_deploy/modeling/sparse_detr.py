@@ -102,11 +102,7 @@ class SparseDETR(nn.Module):
         level_shapes = self.level_shapes(images.shape[2], images.shape[3])
         transformer = self.transformer
         memory = self._project(images)
-        levels = [height * width for height, width in level_shapes]
-        level_embedding = torch.repeat_interleave(
-            transformer.level_embed, torch.tensor(levels, device=images.device), dim=0, output_size=sum(levels)
-        )
-        position = grid.position + level_embedding
+        position = transformer.embed(grid, level_shapes) if grid.embedding is None else grid.embedding
 
         scores = selected = None
         if self.config.is_sparse:

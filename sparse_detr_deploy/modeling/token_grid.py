@@ -31,6 +31,7 @@ class TokenGrid:
         valid_ratios: [G, L | 1, 2] share (w, h) of the canvas that is image, per level.
         is_image: [B, N, 1] float32, 0 for padding; ``None`` when all images fill the canvas.
         valid_tokens: [B] int64, tokens that are image; ``None`` when all are.
+        embedding: [G, N, C] ``position`` plus the level embedding, where it is computed beforehand.
     """
 
     position: Tensor
@@ -40,6 +41,7 @@ class TokenGrid:
     valid_ratios: Tensor
     is_image: Tensor | None = None
     valid_tokens: Tensor | None = None
+    embedding: Tensor | None = None
 
     def to(self, device: torch.device) -> TokenGrid:
         """The same grid on ``device``."""

@@ -12,7 +12,7 @@ from sparse_detr_deploy.modeling.ops import select_tokens
 from sparse_detr_deploy.modeling.ops.select_tokens import DATA_DEPENDENT
 from sparse_detr_deploy.modeling.saliency import ScoringNetwork
 from sparse_detr_deploy.modeling.token_grid import TokenGrid, sine_embedding
-from sparse_detr_deploy.tokens import num_keep
+from sparse_detr_deploy.tokens import LevelShapes, num_keep
 
 
 class Transformer(nn.Module):
@@ -35,6 +35,14 @@ class Transformer(nn.Module):
             self.pos_trans_norm = nn.LayerNorm(position_size)
         else:
             self.reference_points = nn.Linear(size, 2)
+
+    def embed(self, grid: TokenGrid, level_shapes: LevelShapes) -> Tensor:
+        """[G, N, C] position embedding plus the embedding of the token's level."""
+        levels = [
+            embedding.expand(height * width, -1)
+            for embedding, (height, width) in zip(self.level_embed, level_shapes, strict=True)
+        ]
+        return grid.position + torch.cat(levels)
 
     def proposal_features(self, memory: Tensor, grid: TokenGrid) -> Tensor:
         """[B, N, C] features for scoring and proposing; tokens that propose nothing are zeroed first."""

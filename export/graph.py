@@ -1,0 +1,235 @@
+"""From the PyTorch module to an ONNX graph for one canvas size and one keep ratio (or every one)."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+import onnx.inliner
+import onnxscript
+import onnxscript.optimizer
+import torch
+from onnxscript import opset20 as op
+from torch import Tensor, nn
+
+from sparse_detr_deploy import __version__
+from sparse_detr_deploy.export.functions import CUSTOM_OPS, DOMAIN, OP_VERSION, OPSET, add_functions
+from sparse_detr_deploy.export.naming import artefact_name
+from sparse_detr_deploy.export.spec import ExportSpec
+from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, Metadata
+from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
+from sparse_detr_deploy.modeling.backbones.resnet import fold_batch_norms
+from sparse_detr_deploy.modeling.token_grid import TokenGrid
+
+_domain = onnxscript.values.Opset(DOMAIN, OP_VERSION)
+
+
+class _Graph(nn.Module):
+    """What is exported: the network for one canvas, with pre- and post-processing that belongs into the graph."""
+
+    def __init__(self, model: SparseDETR, spec: ExportSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.model = copy.deepcopy(model)
+        fold_batch_norms(self.model)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255)
+        self.register_buffer("scale", 1 / (torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255))
+        self.grid_fields: list[str] = []
+        if not spec.padded:
+            grid = model.grid(spec.height, spec.width)
+            embedding = model.transformer.embed(grid, model.level_shapes(spec.height, spec.width)).detach()
+            grid = dataclasses.replace(grid, embedding=embedding)
+            for field in dataclasses.fields(grid):
+                value = getattr(grid, field.name)
+                if value is not None:
+                    self.grid_fields.append(field.name)
+                    self.register_buffer(f"grid_{field.name}", value)
+
+    def forward(self, images: Tensor, image_sizes: Tensor | None = None, num_keep: Tensor | None = None) -> Any:
+        spec, config = self.spec, self.model.config
+        if spec.uint8_input:
+            images = (images.float() - self.mean) * self.scale
+        if image_sizes is not None:
+            images = images * _canvas_mask(image_sizes, spec.height, spec.width) if spec.uint8_input else images
+            grid = self.model.grid(spec.height, spec.width, image_sizes)
+        else:
+            grid = TokenGrid(**{name: getattr(self, f"grid_{name}") for name in self.grid_fields})
+        keep_ratio: float | Tensor | None = num_keep
+        if num_keep is None and config.is_sparse:
+            keep_ratio = spec.rho
+        output: DetectorOutput = self.model(images, image_sizes, keep_ratio, grid=grid)
+        if spec.outputs == "raw":
+            return output.pred_logits, output.pred_boxes
+        return detections(output.pred_logits, output.pred_boxes, spec.num_detections)
+
+
+def detections(logits: Tensor, boxes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` best (query, class) pairs, as the original post-processing takes them.
+
+    Returns boxes [B, T, 4] (x1, y1, x2, y2 in 0..1), scores [B, T] descending and labels [B, T] int32.
+    """
+    classes = logits.shape[-1]
+    top = logits.flatten(1).topk(count, dim=1)
+    query = top.indices // classes
+    labels = top.indices - query * classes
+    chosen = boxes.gather(1, query[:, :, None].expand(-1, -1, 4))
+    centre, size = chosen[..., :2], chosen[..., 2:]
+    corners = torch.cat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+    return corners, top.values.sigmoid(), labels.int()
+
+
+def _canvas_mask(image_sizes: Tensor, height: int, width: int) -> Tensor:
+    """float32 [B, 1, H, W]: 1 where the canvas shows image."""
+    rows = torch.arange(height) < image_sizes[:, :1]
+    columns = torch.arange(width) < image_sizes[:, 1:]
+    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
+
+
+def _ms_deform_attn(
+    value: Any, spatial_shapes: Sequence[int], reference_points: Any, sampling_offsets: Any, attention_logits: Any
+) -> Any:
+    shapes = torch.tensor(list(spatial_shapes), dtype=torch.int64).view(-1, 2).numpy()
+    constant = op.Constant(value=onnx.numpy_helper.from_array(shapes))
+    return _domain.MSDeformAttn(value, constant, reference_points, sampling_offsets, attention_logits)
+
+
+def _select_tokens(scores: Any, num_keep: Any, max_keep: int) -> Any:
+    return _domain.SelectTokens(scores, num_keep)
+
+
+def export_onnx(model: SparseDETR, spec: ExportSpec) -> onnx.ModelProto:
+    """Export ``model`` for ``spec``: custom ops with their bodies, names of inputs and outputs, and metadata.
+
+    Raises:
+        InputError: the specification does not fit the model.
+    """
+    spec.check_against(model.config)
+    graph = _Graph(model, spec).eval()
+    inputs, dynamic = _inputs(spec, model)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            graph,
+            tuple(inputs.values()),
+            input_names=[name for name, value in inputs.items() if value is not None],
+            output_names=_output_names(spec),
+            dynamic_shapes=dynamic,
+            custom_translation_table={
+                torch.ops.sparse_detr.ms_deform_attn.default: _ms_deform_attn,
+                torch.ops.sparse_detr.select_tokens.default: _select_tokens,
+            },
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    proto: onnx.ModelProto = program.model_proto
+    add_functions(proto)
+    if spec.inline_functions:
+        proto = inline_functions(proto)
+    set_metadata(proto, describe(model, spec))
+    return proto
+
+
+def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Expand the custom ops into standard ones and fold what became constant."""
+    inlined: onnx.ModelProto = onnx.inliner.inline_local_functions(proto)
+    keep = [entry for entry in inlined.opset_import if entry.domain != DOMAIN]
+    del inlined.opset_import[:]
+    inlined.opset_import.extend(keep)
+    onnxscript.optimizer.optimize(inlined, input_size_limit=4096, output_size_limit=4096)
+    return inlined
+
+
+def describe(model: SparseDETR, spec: ExportSpec) -> Metadata:
+    """Metadata of the artefact before its verification."""
+    config = model.config
+    return Metadata(
+        name=artefact_name(config, spec),
+        architecture=config.short_name,
+        model=config.to_dict(),
+        height=spec.height,
+        width=spec.width,
+        level_shapes=model.level_shapes(spec.height, spec.width),
+        batch=spec.batch,
+        rho=(config.rho if spec.dynamic_rho else spec.rho) if config.is_sparse else None,
+        dynamic_rho=spec.dynamic_rho,
+        padded=spec.padded,
+        input_dtype="uint8" if spec.uint8_input else "float32",
+        outputs=spec.outputs,
+        num_detections=spec.num_detections,
+        num_queries=config.num_queries,
+        num_classes=config.num_classes,
+        class_names=spec.class_names,
+        opset=OPSET,
+        inlined=spec.inline_functions,
+        custom_ops={} if spec.inline_functions else CUSTOM_OPS,
+        checkpoint=dict(model.source),
+        versions={"torch": torch.__version__, "onnx": onnx.__version__, "onnxscript": onnxscript.__version__},
+        toolkit_version=__version__,
+    )
+
+
+def set_metadata(proto: onnx.ModelProto, metadata: Metadata) -> None:
+    """Write ``metadata`` into the file's properties, in place of an older one."""
+    others = {entry.key: entry.value for entry in proto.metadata_props if entry.key != METADATA_KEY}
+    onnx.helper.set_model_props(proto, {**others, METADATA_KEY: metadata.to_json()})
+    proto.producer_name, proto.producer_version = "sparse-detr-deploy", __version__
+
+
+def add_probe_outputs(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose extra outputs show the selections: what a verification compares before the detections.
+
+    ``probe_scores`` [B, N] and ``probe_indices`` [B, K] of ``SelectTokens``; ``probe_proposals`` [B, Q] of two-stage
+    models. Inlined files have no ``SelectTokens`` to probe: verify them before the expansion.
+    """
+    probed = copy.deepcopy(proto)
+    for node in probed.graph.node:
+        if node.domain == DOMAIN and node.op_type == "SelectTokens":
+            _expose(probed, node.input[0], "probe_scores", onnx.TensorProto.FLOAT)
+            _expose(probed, node.output[0], "probe_indices", onnx.TensorProto.INT64)
+    proposals = _proposal_topk(probed)
+    if proposals is not None:
+        _expose(probed, proposals.output[1], "probe_proposals", onnx.TensorProto.INT64)
+    return probed
+
+
+def _proposal_topk(proto: onnx.ModelProto) -> onnx.NodeProto | None:
+    """The TopK that picks the object queries: the first in the graph, unless only the one of the detections is left."""
+    metadata = Metadata.from_json(next(entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY))
+    topk = [node for node in proto.graph.node if node.op_type == "TopK" and node.domain == ""]
+    return topk[0] if metadata.model["two_stage"] else None
+
+
+def _expose(proto: onnx.ModelProto, value: str, name: str, dtype: int) -> None:
+    proto.graph.node.append(onnx.helper.make_node("Identity", [value], [name]))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, dtype, None))
+
+
+def _inputs(spec: ExportSpec, model: SparseDETR) -> tuple[dict[str, Tensor | None], tuple[Any, ...] | None]:
+    """Example inputs by name, and which of their dimensions are dynamic."""
+    smallest, _, largest = spec.batch
+    example = smallest if smallest == largest else max(2, smallest)
+    images = torch.zeros(example, 3, spec.height, spec.width, dtype=torch.uint8 if spec.uint8_input else torch.float32)
+    sizes = torch.tensor([[spec.height, spec.width]] * example) if spec.padded else None
+    keep = torch.full((example if spec.padded else 1,), 2) if spec.dynamic_rho else None
+    if smallest == largest:
+        return {"images": images, "image_sizes": sizes, "num_keep": keep}, None
+    batch = torch.export.Dim("batch", min=smallest, max=largest)
+    dynamic = (
+        {0: batch},
+        {0: batch} if spec.padded else None,
+        ({0: batch} if spec.padded else {}) if spec.dynamic_rho else None,
+    )
+    return {"images": images, "image_sizes": sizes, "num_keep": keep}, dynamic
+
+
+def _output_names(spec: ExportSpec) -> list[str]:
+    return ["pred_logits", "pred_boxes"] if spec.outputs == "raw" else ["boxes", "scores", "labels"]
