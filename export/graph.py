@@ -18,15 +18,17 @@ from onnxscript import opset20 as op
 from torch import Tensor, nn
 
 from sparse_detr_deploy import __version__
-from sparse_detr_deploy.export.functions import CUSTOM_OPS, DOMAIN, OP_VERSION, OPSET, add_functions
-from sparse_detr_deploy.export.naming import artefact_name
-from sparse_detr_deploy.export.spec import ExportSpec
+from sparse_detr_deploy.export.functions import CUSTOM_OPS, DOMAIN, OP_VERSION, OPSET, add_functions, op_schema
+from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
 from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, Metadata
 from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
 from sparse_detr_deploy.modeling.backbones.resnet import fold_batch_norms
 from sparse_detr_deploy.modeling.token_grid import TokenGrid
 
 _domain = onnxscript.values.Opset(DOMAIN, OP_VERSION)
+_MS_DEFORM_ATTN, _SELECT_TOKENS = (
+    onnxscript.values.Op(_domain, name, op_schema(name)) for name in ("MSDeformAttn", "SelectTokens")
+)
 
 
 class _Graph(nn.Module):
@@ -95,11 +97,11 @@ def _ms_deform_attn(
 ) -> Any:
     shapes = torch.tensor(list(spatial_shapes), dtype=torch.int64).view(-1, 2).numpy()
     constant = op.Constant(value=onnx.numpy_helper.from_array(shapes))
-    return _domain.MSDeformAttn(value, constant, reference_points, sampling_offsets, attention_logits)
+    return _MS_DEFORM_ATTN(value, constant, reference_points, sampling_offsets, attention_logits)
 
 
 def _select_tokens(scores: Any, num_keep: Any, max_keep: int) -> Any:
-    return _domain.SelectTokens(scores, num_keep)
+    return _SELECT_TOKENS(scores, num_keep)
 
 
 def export_onnx(model: SparseDETR, spec: ExportSpec) -> onnx.ModelProto:
@@ -210,7 +212,7 @@ def _proposal_topk(proto: onnx.ModelProto) -> onnx.NodeProto | None:
 
 def _expose(proto: onnx.ModelProto, value: str, name: str, dtype: int) -> None:
     proto.graph.node.append(onnx.helper.make_node("Identity", [value], [name]))
-    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, dtype, None))
+    proto.graph.output.append(onnx.helper.make_tensor_value_info(name, dtype, [None, None]))
 
 
 def _inputs(spec: ExportSpec, model: SparseDETR) -> tuple[dict[str, Tensor | None], tuple[Any, ...] | None]:

@@ -16,6 +16,36 @@ OPSET = 20
 CUSTOM_OPS = {"MSDeformAttn": OP_VERSION, "SelectTokens": OP_VERSION}
 
 
+_FLOATS = ("T", ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"], "floating point")
+_SIGNATURES = {
+    "MSDeformAttn": (
+        {
+            "value": "T",
+            "spatial_shapes": "tensor(int64)",
+            "reference_points": "T",
+            "sampling_offsets": "T",
+            "attention_logits": "T",
+        },
+        {"output": "T"},
+    ),
+    "SelectTokens": ({"scores": "T", "num_keep": "tensor(int64)"}, {"indices": "tensor(int64)"}),
+}
+
+
+def op_schema(op_type: str) -> onnx.defs.OpSchema:
+    """Inputs, outputs and types of a custom op."""
+    parameter = onnx.defs.OpSchema.FormalParameter
+    inputs, outputs = _SIGNATURES[op_type]
+    return onnx.defs.OpSchema(
+        op_type,
+        DOMAIN,
+        OP_VERSION,
+        inputs=[parameter(name, kind) for name, kind in inputs.items()],
+        outputs=[parameter(name, kind) for name, kind in outputs.items()],
+        type_constraints=[_FLOATS],
+    )
+
+
 def function_protos() -> list[onnx.FunctionProto]:
     """The bodies of all custom ops, as parsed from their text."""
     return [onnx.parser.parse_function(text) for text in (MS_DEFORM_ATTN, SELECT_TOKENS)]

@@ -1,0 +1,143 @@
+"""What to export: canvas, keep ratio, batch sizes and the form of inputs and outputs. Checked before any heavy work."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.modeling.config import ModelConfig
+from sparse_detr_deploy.tokens import LevelShapes, check_keep_ratio, num_tokens
+
+OUTPUTS = ("detections", "raw")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportSpec:
+    """One artefact.
+
+    Attributes:
+        height: rows of the canvas in pixels.
+        width: columns of the canvas in pixels.
+        rho: keep ratio in (0, 1]; ``None`` for a dense encoder or with ``dynamic_rho``.
+        dynamic_rho: one file for every keep ratio, with the input ``num_keep``.
+        batch: smallest, usual and largest batch size.
+        padded: images may be smaller than the canvas; adds the input ``image_sizes``.
+        outputs: ``detections`` or ``raw``.
+        num_detections: T, detections per image.
+        uint8_input: take uint8 pixels and normalise inside the graph.
+        inline_functions: expand the custom ops into standard ones, for runtimes without model-local functions.
+        class_names: names by label.
+    """
+
+    height: int
+    width: int
+    rho: float | None = None
+    dynamic_rho: bool = False
+    batch: tuple[int, int, int] = (1, 1, 1)
+    padded: bool = False
+    outputs: str = "detections"
+    num_detections: int = 100
+    uint8_input: bool = False
+    inline_functions: bool = False
+    class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.rho is not None:
+            check_keep_ratio(self.rho)
+            if self.dynamic_rho:
+                raise InputError("a dynamic artefact takes its keep ratio at run time: leave rho out")
+        smallest, usual, largest = self.batch
+        if not 1 <= smallest <= usual <= largest:
+            raise InputError(
+                f"the batch range {smallest}:{usual}:{largest} is out of order: give smallest:usual:largest, each at least 1"
+            )
+        if self.outputs not in OUTPUTS:
+            raise InputError(f"outputs {self.outputs!r} is not one of {', '.join(OUTPUTS)}")
+        if self.num_detections < 1:
+            raise InputError(f"num_detections is {self.num_detections}, but at least 1 is needed")
+
+    def check_against(self, config: ModelConfig, level_shapes: LevelShapes | None = None) -> None:
+        """Raise :class:`InputError` where a model of ``config`` cannot be exported so."""
+        if not config.is_sparse and (self.rho is not None or self.dynamic_rho):
+            raise InputError("the checkpoint has a dense encoder (no scoring network), so there is no ρ: leave --rho out")
+        if config.is_sparse and self.rho is None and not self.dynamic_rho:
+            raise InputError("the checkpoint is sparse: give a ρ in (0, 1] or 'dynamic' (1 refines every token)")
+        if self.num_detections > config.num_queries * config.num_classes:
+            raise InputError(
+                f"{self.num_detections} detections are more than {config.num_queries} queries × {config.num_classes} classes give"
+            )
+        if self.class_names is not None and len(self.class_names) != config.num_classes:
+            raise InputError(
+                f"{len(self.class_names)} class names, but the model has {config.num_classes} classes (one name for each label, from 0)"
+            )
+        if min(self.height, self.width) < 32:
+            raise InputError(
+                f"a canvas of {self.height}×{self.width} is too small for {config.num_feature_levels} levels: each side needs 32 pixels or more"
+            )
+        if level_shapes is not None and config.two_stage and num_tokens(level_shapes) < config.num_queries:
+            raise InputError(
+                f"a canvas of {self.height}×{self.width} has {num_tokens(level_shapes)} tokens, fewer than the {config.num_queries} "
+                "queries that a two-stage model takes from them: use a larger size"
+            )
+
+
+def artefact_name(config: ModelConfig, spec: ExportSpec) -> str:
+    """File name without suffix: ``r50_rho10_800x1066``, ``r50_dense_…``, ``r50_rhodyn_…``; what differs from the usual follows."""
+    if spec.dynamic_rho:
+        ratio = "rhodyn"
+    elif spec.rho is None:
+        ratio = "dense"
+    else:
+        percent = f"{100 * spec.rho:.6g}"
+        ratio = "rho" + (percent.zfill(2) if percent.isdigit() else percent)
+    parts = [config.short_name, ratio, f"{spec.height}x{spec.width}"]
+    if spec.batch != (1, 1, 1):
+        smallest, _, largest = spec.batch
+        parts.append(f"b{smallest}" if smallest == largest else f"b{smallest}-{largest}")
+    parts += [
+        name
+        for name, present in (
+            ("padded", spec.padded),
+            ("raw", spec.outputs == "raw"),
+            ("uint8", spec.uint8_input),
+            ("inlined", spec.inline_functions),
+        )
+        if present
+    ]
+    return "_".join(parts)
+
+
+def parse_rho(text: str) -> float | None:
+    """``dynamic`` gives ``None``; anything else must be a number in (0, 1]."""
+    if text == "dynamic":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError(f"ρ {text!r} is neither a number in (0, 1] nor 'dynamic'") from None
+    return check_keep_ratio(value)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``800x1066`` gives (height, width)."""
+    match = re.fullmatch(r"(\d+)[x×](\d+)", text.strip())
+    if match is None or "0" in match.groups():
+        raise InputError(f"the size {text!r} is not HEIGHTxWIDTH in pixels, such as 800x1066")
+    return int(match[1]), int(match[2])
+
+
+def parse_batch(text: str) -> tuple[int, int, int]:
+    """``4`` or ``1:4:8`` (smallest:usual:largest)."""
+    try:
+        numbers = [int(part) for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise InputError(f"the batch {text!r} is neither a number nor smallest:usual:largest, such as 1:4:8")
+    smallest, usual, largest = numbers
+    if not 1 <= smallest <= usual <= largest:
+        raise InputError(f"the batch range {text} is out of order: give smallest:usual:largest, each at least 1")
+    return smallest, usual, largest
