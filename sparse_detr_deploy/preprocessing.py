@@ -1,0 +1,89 @@
+"""From images to the inputs of an artefact, and back from its boxes to the original pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.images import Image
+from sparse_detr_deploy.metadata import Metadata
+
+Feed = dict[str, NDArray[Any]]
+COLORS = ("bgr", "rgb")
+
+
+def prepare(
+    images: Sequence[Image], metadata: Metadata, color: str = "bgr", keep_ratio: float | None = None
+) -> Feed:
+    """The inputs of one batch.
+
+    An artefact without padding gets every image resized to its canvas; one with padding gets it scaled to fit, the
+    aspect kept, at the top left. Shrinking averages over the pixels (as the original's antialiased resize does),
+    enlarging is bilinear.
+
+    Args:
+        images: B uint8 arrays [H, W, 3].
+        metadata: of the artefact.
+        color: order of the channels, ``bgr`` or ``rgb``.
+        keep_ratio: for artefacts with dynamic ρ.
+
+    Returns:
+        ``images`` [B, 3, H, W] float32 normalised (or uint8), and ``image_sizes`` [B, 2] and ``num_keep`` int64
+        where the artefact has these inputs.
+    """
+    if color not in COLORS:
+        raise InputError(f"color {color!r} is not one of {', '.join(COLORS)}")
+    canvas = (metadata.height, metadata.width)
+    metadata.num_keep(keep_ratio)  # refuses a ratio that the artefact cannot run at
+    sizes = [fitted_size(image.shape[:2], metadata) for image in images]
+    as_bytes = metadata.input_dtype == "uint8"
+    batch = np.zeros((len(images), 3, *canvas), dtype=np.uint8 if as_bytes else np.float32)
+    for target, image, (height, width) in zip(batch, images, sizes, strict=True):
+        resized = _resized(image, height, width)
+        for channel in range(3):
+            plane = resized[:, :, channel if color == "rgb" else 2 - channel]
+            area = target[channel, :height, :width]
+            if as_bytes:
+                area[...] = plane
+            else:
+                scale = 1 / (255 * metadata.std[channel])
+                np.multiply(plane, np.float32(scale), out=area)
+                area -= np.float32(metadata.mean[channel] / metadata.std[channel])
+    feed: Feed = {"images": batch}
+    if metadata.padded:
+        feed["image_sizes"] = np.array(sizes, dtype=np.int64)
+    if metadata.dynamic_rho:
+        counts = [metadata.num_keep(keep_ratio, size) for size in (sizes if metadata.padded else sizes[:1])]
+        feed["num_keep"] = np.array(counts, dtype=np.int64)
+    return feed
+
+
+def fitted_size(size: tuple[int, ...], metadata: Metadata) -> tuple[int, int]:
+    """(h, w) that an image of ``size`` (h, w) takes on the canvas."""
+    if not metadata.padded:
+        return metadata.height, metadata.width
+    scale = min(metadata.height / size[0], metadata.width / size[1])
+    return (
+        min(metadata.height, max(1, round(size[0] * scale))),
+        min(metadata.width, max(1, round(size[1] * scale))),
+    )
+
+
+def _resized(image: Image, height: int, width: int) -> Image:
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = image.shape[0] > height and image.shape[1] > width
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
+
+
+def to_pixels(boxes: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:
+    """Boxes [n, 4] (x1, y1, x2, y2) in 0..1 of the image to pixels of an image of ``image_size`` (h, w), inside it."""
+    height, width = image_size
+    limits = np.array([width, height, width, height], dtype=np.float32)
+    return np.clip(boxes * limits, 0, limits)

@@ -1,0 +1,102 @@
+"""Backend ONNX Runtime, on the CPU or on CUDA."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sparse_detr_deploy import native_ops
+from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
+from sparse_detr_deploy.onnx_metadata import read_metadata
+from sparse_detr_deploy.preprocessing import Feed
+
+_log = logging.getLogger(__name__)
+_SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class OnnxRuntimeRunner:
+    """One session. ``run`` may be called from several threads at once."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        providers: str | Sequence[str] = ("cpu",),
+        num_threads: int | None = None,
+        native: bool = True,
+    ) -> None:
+        """Open an exported ``.onnx`` file.
+
+        Args:
+            path: the file.
+            providers: ``cpu``, ``cuda`` or ONNX Runtime's names, in order of preference; all must be there.
+            num_threads: threads of one run; default: ONNX Runtime's choice, one a core.
+            native: use this toolkit's fused CPU kernels where they are built.
+        """
+        self.metadata = read_metadata(path)
+        try:
+            import onnxruntime
+        except ImportError:
+            raise BackendError(
+                "ONNX Runtime is not installed: pip install 'sparse-detr-deploy[onnxruntime]' (or [gpu] for CUDA)"
+            ) from None
+        names = [_SHORT_NAMES.get(name, name) for name in ([providers] if isinstance(providers, str) else providers)]
+        available = onnxruntime.get_available_providers()
+        absent = [name for name in names if name not in available]
+        if absent:
+            raise BackendError(
+                f"this ONNX Runtime has no {', '.join(absent)} (it has {', '.join(available)}): "
+                "CUDA needs pip install 'sparse-detr-deploy[gpu]'"
+            )
+        if num_threads is not None and num_threads < 1:
+            raise InputError(f"num_threads is {num_threads}, but at least 1 is needed")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = num_threads or 0
+        self._kernels = self._register(options) if native and names == ["CPUExecutionProvider"] else "function bodies"
+        try:
+            model: bytes | str = str(path)
+            if self._kernels == "native":
+                model = native_ops.prefer_native(Path(path).read_bytes())
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=names)
+        except Exception as error:
+            raise ArtefactError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from None
+        started = self._session.get_providers()
+        if names[0] not in started:
+            raise BackendError(f"{names[0]} did not start (ONNX Runtime fell back to {', '.join(started)}): see its log")
+        self._outputs = [output.name for output in self._session.get_outputs()]
+        self._description = {
+            "backend": "onnxruntime",
+            "version": onnxruntime.__version__,
+            "providers": names,
+            "num_threads": num_threads,
+            "custom_ops": "inlined" if self.metadata.inlined else self._kernels,
+        }
+
+    def _register(self, options: Any) -> str:
+        library = None if self.metadata.inlined else native_ops.library_path()
+        if library is None:
+            if not self.metadata.inlined:
+                _log.warning("the fused CPU kernels are not built; attention runs as standard ops, which is slower")
+            return "function bodies"
+        try:
+            options.register_custom_ops_library(str(library))
+        except Exception as error:
+            _log.warning("the fused CPU kernels in %s do not load (%s); attention runs as standard ops", library, error)
+            return "function bodies"
+        return "native"
+
+    def run(self, feed: Feed) -> Feed:
+        """Outputs by name."""
+        if self._session is None:
+            raise BackendError("the runner is closed")
+        return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
+
+    def describe(self) -> dict[str, Any]:
+        """What runs."""
+        return dict(self._description)
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
