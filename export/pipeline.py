@@ -1,0 +1,97 @@
+"""One artefact after another: export, verify, publish."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+
+from sparse_detr_deploy.export.graph import describe, export_onnx, inline_functions, set_metadata
+from sparse_detr_deploy.export.publish import check_output, publish
+from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
+from sparse_detr_deploy.export.verification import VerificationReport, verify
+from sparse_detr_deploy.hashing import sha256_of
+from sparse_detr_deploy.images import Image
+from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.modeling import SparseDETR
+
+Progress = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportResult:
+    """A published artefact."""
+
+    path: Path
+    metadata: Metadata
+    verification: VerificationReport
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256,
+            "bytes": self.path.stat().st_size,
+            "num_keep": self.metadata.num_keep(),
+            **dataclasses.asdict(self.metadata),
+        }
+
+
+def export_artefacts(
+    model: SparseDETR,
+    specs: Sequence[ExportSpec],
+    output: Path,
+    overwrite: bool = False,
+    images: Sequence[Image] | None = None,
+    progress: Progress = lambda message: None,
+) -> list[ExportResult]:
+    """Export ``model`` once for each of ``specs`` into the folder ``output``.
+
+    Everything that can be refused is refused before the first export. An artefact appears only after it was verified.
+
+    Raises:
+        InputError: a specification does not fit the model.
+        OutputError: the folder is not writable, or an artefact is there and ``overwrite`` is not given.
+        VerificationError: an artefact differs from the module; it is not published.
+    """
+    for spec in specs:
+        spec.check_against(model.config, model.level_shapes(spec.height, spec.width))
+        check_output(output / f"{artefact_name(model.config, spec)}.onnx", overwrite)
+    return [_export(model, spec, output, overwrite, images, progress) for spec in specs]
+
+
+def _export(
+    model: SparseDETR,
+    spec: ExportSpec,
+    output: Path,
+    overwrite: bool,
+    images: Sequence[Image] | None,
+    progress: Progress,
+) -> ExportResult:
+    name = artefact_name(model.config, spec)
+    progress(f"{name}: exporting")
+    callable_spec = dataclasses.replace(spec, inline_functions=False)
+    proto = export_onnx(model, callable_spec)
+    onnx.checker.check_model(proto)
+    metadata = describe(model, callable_spec)
+    report = verify(model, spec, proto, metadata, images, lambda what: progress(f"{name}: verifying, {what}"))
+    if spec.inline_functions:
+        proto = inline_functions(proto)
+        onnx.checker.check_model(proto)
+    versions = {
+        **describe(model, spec).versions,
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+    }
+    metadata = dataclasses.replace(describe(model, spec), verification=report.to_dict(), versions=versions)
+    set_metadata(proto, metadata)
+    path = output / f"{name}.onnx"
+    with publish(path, overwrite) as temporary:
+        temporary.write_bytes(proto.SerializeToString())
+    return ExportResult(path, metadata, report, sha256_of(path))
