@@ -9,7 +9,7 @@ kernels = Extension(
     "sparse_detr_deploy._ort_ops",
     sources=sources,
     depends=glob.glob("plugins/onnxruntime/*.h"),
-    extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-math-errno"],
+    extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"],
     language="c++",
     optional=True,
 )

@@ -28,7 +28,3 @@ def library_path() -> Path | None:
             return candidate
     return None
 
-
-def prefer_native(model: bytes) -> bytes:
-    """``model`` as it must be for the kernels to be used rather than the function bodies in the file."""
-    return model

@@ -56,10 +56,7 @@ class OnnxRuntimeRunner:
         options.intra_op_num_threads = num_threads or 0
         self._kernels = self._register(options) if native and names == ["CPUExecutionProvider"] else "function bodies"
         try:
-            model: bytes | str = str(path)
-            if self._kernels == "native":
-                model = native_ops.prefer_native(Path(path).read_bytes())
-            self._session: Any = onnxruntime.InferenceSession(model, options, providers=names)
+            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=names)
         except Exception as error:
             raise ArtefactError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from None
         started = self._session.get_providers()
