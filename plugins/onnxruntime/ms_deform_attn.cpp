@@ -15,6 +15,8 @@
 namespace sparse_detr {
 namespace {
 
+constexpr int64_t kFloatsPerLine = 16;  // of a 64-byte cache line
+
 // e^x for x <= 0, to about one unit in the last place of float32; branch-free, so that a loop over it vectorises.
 SPARSE_DETR_INLINE float exp_negative(float x) {
   x = x > -87.0f ? x : -87.0f;
@@ -34,135 +36,209 @@ SPARSE_DETR_INLINE float exp_negative(float x) {
   return power * scale;
 }
 
-struct Level {
-  float height, width;
-  int64_t start;
+// What does not change from query to query, one entry a sample (level-major), so that every loop over samples is flat.
+struct Levels {
+  float width[kMaxSamples], height[kMaxSamples];
+  int32_t columns[kMaxSamples], start[kMaxSamples];
 };
 
-// The four corners of every sample of one (query, head): where their rows start, and how much each counts.
+// Where the offsets of a query start from, in pixels, and what they are multiplied with.
+struct Centres {
+  float x[kMaxSamples], y[kMaxSamples], scale_x[kMaxSamples], scale_y[kMaxSamples];
+};
+
+// The four corners of every sample of one (query, head): their tokens, and how much each counts.
 struct Samples {
-  int64_t row[4][kMaxSamples];
+  int32_t token[4][kMaxSamples];
   float weight[4][kMaxSamples];
 };
 
-SPARSE_DETR_INLINE void softmax(const float* logits, int64_t count, float* weights) {
-  float most = logits[0];
-  for (int64_t i = 1; i < count; ++i) most = logits[i] > most ? logits[i] : most;
-  float sum = 0.0f;
-  for (int64_t i = 0; i < count; ++i) {
-    weights[i] = exp_negative(logits[i] - most);
-    sum += weights[i];
+SPARSE_DETR_INLINE Levels describe_levels(const MSDeformAttnArguments& a) {
+  Levels levels;
+  int32_t start = 0;
+  for (int64_t level = 0; level < a.levels; ++level) {
+    const int32_t height = static_cast<int32_t>(a.spatial_shapes[2 * level]);
+    const int32_t width = static_cast<int32_t>(a.spatial_shapes[2 * level + 1]);
+    for (int64_t i = level * a.points; i < (level + 1) * a.points; ++i) {
+      levels.width[i] = static_cast<float>(width);
+      levels.height[i] = static_cast<float>(height);
+      levels.columns[i] = width;
+      levels.start[i] = start;
+    }
+    start += height * width;
   }
-  const float scale = 1.0f / sum;
-  for (int64_t i = 0; i < count; ++i) weights[i] *= scale;
+  return levels;
 }
 
-SPARSE_DETR_INLINE void locate(const MSDeformAttnArguments& a, const Level* levels, const float* reference,
-                               const float* offsets, const float* weights, Samples& samples) {
-  const int64_t stride = a.heads * a.channels;
+SPARSE_DETR_INLINE void centre(const MSDeformAttnArguments& a, const Levels& levels, const float* reference,
+                               Centres& centres) {
   const float per_point = 0.5f / static_cast<float>(a.points);
   for (int64_t level = 0; level < a.levels; ++level) {
     const float* place = reference + (a.reference_levels == 1 ? 0 : level * a.reference_size);
-    const float width = levels[level].width, height = levels[level].height;
-    const float scale_x = a.reference_size == 4 ? place[2] * per_point * width : 1.0f;
-    const float scale_y = a.reference_size == 4 ? place[3] * per_point * height : 1.0f;
-    const float centre_x = place[0] * width - 0.5f, centre_y = place[1] * height - 0.5f;
-    const int64_t start = levels[level].start, columns = static_cast<int64_t>(width);
-    for (int64_t point = 0; point < a.points; ++point) {
-      const int64_t i = level * a.points + point;
-      float x = centre_x + offsets[2 * i] * scale_x;
-      float y = centre_y + offsets[2 * i + 1] * scale_y;
-      // far outside is outside; written so that NaN is too, and so that the conversion to integers is defined
-      x = x > -2.0f ? x : -2.0f;
-      y = y > -2.0f ? y : -2.0f;
-      x = x < width + 1.0f ? x : width + 1.0f;
-      y = y < height + 1.0f ? y : height + 1.0f;
-      const float left = std::floor(x), top = std::floor(y);
-      const float right_share = x - left, bottom_share = y - top;
-      const float last_x = width - 1.0f, last_y = height - 1.0f;
-      // a corner outside counts nothing and reads the nearest token instead
-      const float left_weight = (left >= 0.0f && left <= last_x) ? 1.0f - right_share : 0.0f;
-      const float right_weight = (left >= -1.0f && left < last_x) ? right_share : 0.0f;
-      const float top_weight = ((top >= 0.0f && top <= last_y) ? 1.0f - bottom_share : 0.0f) * weights[i];
-      const float bottom_weight = ((top >= -1.0f && top < last_y) ? bottom_share : 0.0f) * weights[i];
-      const float x0 = left < 0.0f ? 0.0f : (left > last_x ? last_x : left);
-      const float x1 = left + 1.0f < 0.0f ? 0.0f : (left + 1.0f > last_x ? last_x : left + 1.0f);
-      const float y0 = top < 0.0f ? 0.0f : (top > last_y ? last_y : top);
-      const float y1 = top + 1.0f < 0.0f ? 0.0f : (top + 1.0f > last_y ? last_y : top + 1.0f);
-      const int64_t row0 = start + static_cast<int64_t>(y0) * columns;
-      const int64_t row1 = start + static_cast<int64_t>(y1) * columns;
-      samples.row[0][i] = (row0 + static_cast<int64_t>(x0)) * stride;
-      samples.row[1][i] = (row0 + static_cast<int64_t>(x1)) * stride;
-      samples.row[2][i] = (row1 + static_cast<int64_t>(x0)) * stride;
-      samples.row[3][i] = (row1 + static_cast<int64_t>(x1)) * stride;
-      samples.weight[0][i] = top_weight * left_weight;
-      samples.weight[1][i] = top_weight * right_weight;
-      samples.weight[2][i] = bottom_weight * left_weight;
-      samples.weight[3][i] = bottom_weight * right_weight;
+    for (int64_t i = level * a.points; i < (level + 1) * a.points; ++i) {
+      const float width = levels.width[i], height = levels.height[i];
+      centres.x[i] = place[0] * width - 0.5f;
+      centres.y[i] = place[1] * height - 0.5f;
+      centres.scale_x[i] = a.reference_size == 4 ? place[2] * per_point * width : 1.0f;
+      centres.scale_y[i] = a.reference_size == 4 ? place[3] * per_point * height : 1.0f;
     }
   }
 }
 
-// Weighted sum of rows. Channels is the compile-time width of the accumulator, 0 for any.
-template <int Channels>
-SPARSE_DETR_INLINE void accumulate(const float* value, const Samples& samples, int64_t count, int64_t channels,
-                                   float* output) {
-  constexpr int kBlock = Channels == 0 ? 8 : Channels;
-  const int64_t width = Channels == 0 ? channels : Channels;
-  for (int64_t first = 0; first < width; first += kBlock) {
-    const int block = width - first < kBlock ? static_cast<int>(width - first) : kBlock;
-    float sum[kBlock] = {};
+// Softmax with reductions by halves: the order of a tree, which vectorises.
+template <int Count>
+SPARSE_DETR_INLINE void softmax(const float* logits, int64_t samples, float* weights) {
+  constexpr int kWidth = Count == 0 ? static_cast<int>(kMaxSamples) : Count;
+  const int64_t count = Count == 0 ? samples : Count;
+  float partial[kWidth];
+  for (int i = 0; i < kWidth; ++i) partial[i] = i < count ? logits[i] : logits[0];
+  for (int half = kWidth / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) partial[i] = partial[i] > partial[i + half] ? partial[i] : partial[i + half];
+  const float most = partial[0];
+  for (int i = 0; i < kWidth; ++i) partial[i] = i < count ? exp_negative(logits[i] - most) : 0.0f;
+  for (int64_t i = 0; i < count; ++i) weights[i] = partial[i];
+  for (int half = kWidth / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) partial[i] += partial[i + half];
+  const float scale = 1.0f / partial[0];
+  for (int64_t i = 0; i < count; ++i) weights[i] *= scale;
+}
+
+template <int Count>
+SPARSE_DETR_INLINE void locate(const Levels& levels, const Centres& centres, const float* offsets, const float* weights,
+                               int64_t samples, Samples& out) {
+  const int64_t count = Count == 0 ? samples : Count;
+  for (int64_t i = 0; i < count; ++i) {
+    const float width = levels.width[i], height = levels.height[i];
+    float x = centres.x[i] + offsets[2 * i] * centres.scale_x[i];
+    float y = centres.y[i] + offsets[2 * i + 1] * centres.scale_y[i];
+    // far outside is outside; written so that NaN is too, and so that the conversion to integers is defined
+    x = x > -2.0f ? x : -2.0f;
+    y = y > -2.0f ? y : -2.0f;
+    x = x < width + 1.0f ? x : width + 1.0f;
+    y = y < height + 1.0f ? y : height + 1.0f;
+    const float left = std::floor(x), top = std::floor(y);
+    const float right_share = x - left, bottom_share = y - top;
+    const float last_x = width - 1.0f, last_y = height - 1.0f;
+    // a corner outside counts nothing and reads the nearest token instead
+    const float left_weight = (left >= 0.0f) & (left <= last_x) ? 1.0f - right_share : 0.0f;
+    const float right_weight = (left >= -1.0f) & (left < last_x) ? right_share : 0.0f;
+    const float top_weight = ((top >= 0.0f) & (top <= last_y) ? 1.0f - bottom_share : 0.0f) * weights[i];
+    const float bottom_weight = ((top >= -1.0f) & (top < last_y) ? bottom_share : 0.0f) * weights[i];
+    const float x0 = left < 0.0f ? 0.0f : (left > last_x ? last_x : left);
+    const float x1 = left < -1.0f ? 0.0f : (left + 1.0f > last_x ? last_x : left + 1.0f);
+    const float y0 = top < 0.0f ? 0.0f : (top > last_y ? last_y : top);
+    const float y1 = top < -1.0f ? 0.0f : (top + 1.0f > last_y ? last_y : top + 1.0f);
+    const int32_t row0 = levels.start[i] + static_cast<int32_t>(y0) * levels.columns[i];
+    const int32_t row1 = levels.start[i] + static_cast<int32_t>(y1) * levels.columns[i];
+    out.token[0][i] = row0 + static_cast<int32_t>(x0);
+    out.token[1][i] = row0 + static_cast<int32_t>(x1);
+    out.token[2][i] = row1 + static_cast<int32_t>(x0);
+    out.token[3][i] = row1 + static_cast<int32_t>(x1);
+    out.weight[0][i] = top_weight * left_weight;
+    out.weight[1][i] = top_weight * right_weight;
+    out.weight[2][i] = bottom_weight * left_weight;
+    out.weight[3][i] = bottom_weight * right_weight;
+  }
+}
+
+// Ask for the rows of one head while those of the head before are being summed: they lie anywhere in the value maps.
+SPARSE_DETR_INLINE void prefetch(const float* value, const Samples& samples, int64_t count, int64_t stride,
+                                 int64_t channels) {
+#if defined(__GNUC__)
+  for (int corner = 0; corner < 4; ++corner)
     for (int64_t i = 0; i < count; ++i) {
-      const float* p0 = value + samples.row[0][i] + first;
-      const float* p1 = value + samples.row[1][i] + first;
-      const float* p2 = value + samples.row[2][i] + first;
-      const float* p3 = value + samples.row[3][i] + first;
-      const float w0 = samples.weight[0][i], w1 = samples.weight[1][i];
-      const float w2 = samples.weight[2][i], w3 = samples.weight[3][i];
-      if (Channels != 0) {
-        for (int c = 0; c < kBlock; ++c) sum[c] += w0 * p0[c] + w1 * p1[c] + w2 * p2[c] + w3 * p3[c];
-      } else {
-        for (int c = 0; c < block; ++c) sum[c] += w0 * p0[c] + w1 * p1[c] + w2 * p2[c] + w3 * p3[c];
-      }
+      const float* row = value + samples.token[corner][i] * stride;
+      for (int64_t c = 0; c < channels; c += kFloatsPerLine) __builtin_prefetch(row + c);
     }
-    for (int c = 0; c < block; ++c) output[first + c] = sum[c];
-  }
+#endif
 }
 
+// Weighted sum of the rows of all samples for channels first … first + width - 1.
+SPARSE_DETR_INLINE void accumulate_any(const float* value, const Samples& samples, int64_t count, int64_t stride,
+                                       int64_t width, float* output) {
+  for (int64_t c = 0; c < width; ++c) output[c] = 0.0f;
+  for (int corner = 0; corner < 4; ++corner)
+    for (int64_t i = 0; i < count; ++i) {
+      const float* row = value + samples.token[corner][i] * stride;
+      const float weight = samples.weight[corner][i];
+      for (int64_t c = 0; c < width; ++c) output[c] += weight * row[c];
+    }
+}
+
+#if defined(__GNUC__)
+// The sums stay in registers: kVectors of Lanes floats, which the compiler splits where registers are narrower.
+template <int Lanes, int kVectors>
+SPARSE_DETR_INLINE void accumulate_lanes(const float* value, const Samples& samples, int64_t count, int64_t stride,
+                                         float* output) {
+  typedef float Vector __attribute__((vector_size(4 * Lanes), aligned(4), may_alias));
+  Vector sum[kVectors] = {};
+  for (int64_t i = 0; i < count; ++i)
+    for (int corner = 0; corner < 4; ++corner) {
+      const Vector* row = reinterpret_cast<const Vector*>(value + samples.token[corner][i] * stride);
+      for (int v = 0; v < kVectors; ++v) sum[v] += samples.weight[corner][i] * row[v];
+    }
+  for (int v = 0; v < kVectors; ++v) reinterpret_cast<Vector*>(output)[v] = sum[v];
+}
+#endif
+
+// Weighted sum of rows. Channels is known at compile time, or 0 for any.
 template <int Channels>
+SPARSE_DETR_INLINE void accumulate(const float* value, const Samples& samples, int64_t count, int64_t stride,
+                                   int64_t channels, float* output) {
+  int64_t first = 0;
+#if defined(__GNUC__)
+  if constexpr (Channels != 0) return accumulate_lanes<16, Channels / 16>(value, samples, count, stride, output);
+  for (; first + 8 <= channels; first += 8)
+    accumulate_lanes<8, 1>(value + first, samples, count, stride, output + first);
+#endif
+  if (first < channels) accumulate_any(value + first, samples, count, stride, channels - first, output + first);
+}
+
+template <int Channels, int Count>
 SPARSE_DETR_INLINE void rows(const MSDeformAttnArguments& a, int64_t first, int64_t last) {
-  Level levels[kMaxLevels];
-  int64_t start = 0;
-  for (int64_t level = 0; level < a.levels; ++level) {
-    const int64_t height = a.spatial_shapes[2 * level], width = a.spatial_shapes[2 * level + 1];
-    levels[level] = {static_cast<float>(height), static_cast<float>(width), start};
-    start += height * width;
-  }
-  const int64_t count = a.levels * a.points;
-  const int64_t image_size = a.tokens * a.heads * a.channels;
+  const Levels levels = describe_levels(a);
+  const int64_t count = Count == 0 ? a.levels * a.points : Count;
+  const int64_t channels = Channels == 0 ? a.channels : Channels;
+  const int64_t stride = a.heads * channels;
   float weights[kMaxSamples];
-  Samples samples;
+  Centres centres;
+  Samples samples[2];
+  const float* waiting_value = nullptr;
+  float* waiting_output = nullptr;
+  int slot = 0;
   for (int64_t row = first; row < last; ++row) {
     const int64_t image = row / a.queries, query = row - image * a.queries;
     const int64_t reference_image = a.reference_batch == 1 ? 0 : image;
-    const float* reference =
-        a.reference_points + (reference_image * a.queries + query) * a.reference_levels * a.reference_size;
+    centre(a, levels,
+           a.reference_points + (reference_image * a.queries + query) * a.reference_levels * a.reference_size, centres);
     for (int64_t head = 0; head < a.heads; ++head) {
       const int64_t index = row * a.heads + head;
-      softmax(a.attention_logits + index * count, count, weights);
-      locate(a, levels, reference, a.sampling_offsets + index * count * 2, weights, samples);
-      accumulate<Channels>(a.value + image * image_size + head * a.channels, samples, count, a.channels,
-                           a.output + index * a.channels);
+      const float* value = a.value + image * a.tokens * stride + head * channels;
+      softmax<Count>(a.attention_logits + index * count, count, weights);
+      locate<Count>(levels, centres, a.sampling_offsets + index * count * 2, weights, count, samples[slot]);
+      prefetch(value, samples[slot], count, stride, channels);
+      if (waiting_value) accumulate<Channels>(waiting_value, samples[1 - slot], count, stride, channels, waiting_output);
+      waiting_value = value;
+      waiting_output = a.output + index * channels;
+      slot = 1 - slot;
     }
   }
+  if (waiting_value) accumulate<Channels>(waiting_value, samples[1 - slot], count, stride, channels, waiting_output);
+}
+
+// The published models have 4 levels × 4 points a head and 32 channels; the compiler unrolls these.
+template <int Channels>
+SPARSE_DETR_INLINE void dispatch_count(const MSDeformAttnArguments& a, int64_t first, int64_t last) {
+  if (a.levels * a.points == 16) return rows<Channels, 16>(a, first, last);
+  return rows<Channels, 0>(a, first, last);
 }
 
 SPARSE_DETR_INLINE void dispatch_width(const MSDeformAttnArguments& a, int64_t first, int64_t last) {
   switch (a.channels) {
-    case 16: return rows<16>(a, first, last);
-    case 32: return rows<32>(a, first, last);
-    case 64: return rows<64>(a, first, last);
-    default: return rows<0>(a, first, last);
+    case 16: return dispatch_count<16>(a, first, last);
+    case 32: return dispatch_count<32>(a, first, last);
+    case 64: return dispatch_count<64>(a, first, last);
+    default: return dispatch_count<0>(a, first, last);
   }
 }
 
