@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(wildcard plugins/onnxruntime/*.cpp plugins/onnxruntime/*.h)
 
-.PHONY: test test-slow demo check format bench clean
+.PHONY: test test-slow demo check types format bench clean
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu"
@@ -22,7 +22,13 @@ bench: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy sparse_detr_deploy export benchmarks
+	$(MAKE) --no-print-directory types
+
+# export/ and benchmarks/ are parts of the package wherever it is installed; the type checker needs to see them so.
+types: $(STAMP)
+	rm -rf build/types && mkdir -p build/types/sparse_detr_deploy
+	ln -s $(CURDIR)/sparse_detr_deploy/* $(CURDIR)/export $(CURDIR)/benchmarks build/types/sparse_detr_deploy/
+	cd build/types && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p sparse_detr_deploy
 
 format: $(STAMP)
 	$(BIN)/ruff format .

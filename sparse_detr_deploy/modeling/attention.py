@@ -38,7 +38,12 @@ class MSDeformAttn(nn.Module):
             self.attention_weights.bias.zero_()
 
     def forward(
-        self, query: Tensor, reference_points: Tensor, memory: Tensor, level_shapes: LevelShapes, is_image: Tensor | None
+        self,
+        query: Tensor,
+        reference_points: Tensor,
+        memory: Tensor,
+        level_shapes: LevelShapes,
+        is_image: Tensor | None,
     ) -> Tensor:
         """Attend from ``query`` [B, Q, C] to ``memory`` [B, N, C]; the rest as in :func:`ops.ms_deform_attn`.
 

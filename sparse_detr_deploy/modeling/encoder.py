@@ -89,9 +89,7 @@ class Encoder(nn.Module):
             memory = tokens if selected is None else scatter_rows(memory, rows, tokens)
             if auxiliary is not None and self.class_embed is not None and index < len(self.layers) - 1:
                 box_head = self._box_head(index)
-                auxiliary.append(
-                    Prediction(self.class_embed[index](tokens), (proposals + box_head(tokens)).sigmoid())
-                )
+                auxiliary.append(Prediction(self.class_embed[index](tokens), (proposals + box_head(tokens)).sigmoid()))
         return memory
 
     def _box_head(self, index: int) -> MLP:
@@ -112,13 +110,15 @@ def row_indices(indices: Tensor, tokens: int) -> Tensor:
 
 def gather_rows(values: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
     """[B, N, …] at ``rows`` (from :func:`row_indices` of ``indices`` [B, K]): [B, K, …]. Copies whole rows."""
-    return values.flatten(0, 1).index_select(0, rows).unflatten(0, indices.shape)
+    chosen: Tensor = values.flatten(0, 1).index_select(0, rows).unflatten(0, indices.shape)  # type: ignore[no-untyped-call]
+    return chosen
 
 
 def gather_grid(values: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
     """As :func:`gather_rows` for grid values, which have one entry for all images when none is padded."""
     if isinstance(values.shape[0], int) and values.shape[0] == 1:
-        return values[0].index_select(0, indices.reshape(-1)).unflatten(0, indices.shape)
+        chosen: Tensor = values[0].index_select(0, indices.reshape(-1)).unflatten(0, indices.shape)  # type: ignore[no-untyped-call]
+        return chosen
     return gather_rows(values, rows, indices)
 
 

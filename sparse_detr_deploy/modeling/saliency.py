@@ -12,7 +12,6 @@ class ScoringNetwork(nn.Module):
     def __init__(self, hidden_dim: int) -> None:
         super().__init__()
         half = hidden_dim // 2
-        self.half = half
         self.layer1 = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, hidden_dim), nn.GELU())
         self.layer2 = nn.Sequential(
             nn.Linear(hidden_dim, half), nn.GELU(), nn.Linear(half, half // 2), nn.GELU(), nn.Linear(half // 2, 1)
@@ -24,12 +23,15 @@ class ScoringNetwork(nn.Module):
         The two halves are computed apart, and the product of the first linear layer with the mean once instead of
         once a token: the same sums in another order, without the concatenation.
         """
-        norm, first = self.layer1[0], self.layer1[1]
-        second, third, last = self.layer2[0], self.layer2[2], self.layer2[4]
+        norm, first, _ = self.layer1
+        second, _, third, _, last = self.layer2
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        half = second.out_features
         tokens = norm(tokens)
-        local = F.gelu(F.linear(tokens, first.weight[: self.half], first.bias[: self.half]))
-        overall = F.gelu(F.linear(tokens, first.weight[self.half :], first.bias[self.half :])).mean(1, keepdim=True)
-        shared = F.linear(overall, second.weight[:, self.half :], second.bias)
-        hidden = F.gelu(F.linear(local, second.weight[:, : self.half]) + shared)
+        local = F.gelu(F.linear(tokens, first.weight[:half], first.bias[:half]))
+        overall = F.gelu(F.linear(tokens, first.weight[half:], first.bias[half:])).mean(1, keepdim=True)
+        shared = F.linear(overall, second.weight[:, half:], second.bias)
+        hidden = F.gelu(F.linear(local, second.weight[:, :half]) + shared)
         scores: Tensor = last(F.gelu(third(hidden)))
         return scores.squeeze(-1)

@@ -185,9 +185,7 @@ class SparseDETR(nn.Module):
 def _projection(in_channels: int, hidden_dim: int, kernel: int) -> nn.Sequential:
     """1×1 projection of a backbone level, or the strided 3×3 one that makes a further level."""
     stride, padding = (1, 0) if kernel == 1 else (2, 1)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, hidden_dim, kernel, stride, padding), nn.GroupNorm(32, hidden_dim)
-    )
+    return nn.Sequential(nn.Conv2d(in_channels, hidden_dim, kernel, stride, padding), nn.GroupNorm(32, hidden_dim))
 
 
 def _heads(config: ModelConfig) -> tuple[nn.ModuleList, nn.ModuleList]:
@@ -199,8 +197,8 @@ def _heads(config: ModelConfig) -> tuple[nn.ModuleList, nn.ModuleList]:
     box_head = MLP(config.hidden_dim, config.hidden_dim, 4, 3)
     with torch.no_grad():
         class_head.bias.fill_(-math.log(99.0))  # prior probability 0.01, for the focal loss
-        box_head.layers[-1].weight.zero_()
-        box_head.layers[-1].bias.zero_()
+        for parameter in box_head.layers[-1].parameters():
+            parameter.zero_()
     if config.with_box_refine or config.use_enc_aux_loss:
         return (
             nn.ModuleList(copy.deepcopy(class_head) for _ in range(count)),

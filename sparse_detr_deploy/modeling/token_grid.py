@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class TokenGrid:
 
     def to(self, device: torch.device) -> TokenGrid:
         """The same grid on ``device``."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device) if (value := getattr(self, field.name)) is not None else None
             for field in dataclasses.fields(self)
         }
@@ -56,16 +57,12 @@ def full_grid(level_shapes: LevelShapes, hidden_dim: int) -> TokenGrid:
     """The grid of images that fill the canvas; every tensor has a leading dimension of one."""
     rows = [torch.tensor([[float(height)]]) for height, _ in level_shapes]
     columns = [torch.tensor([[float(width)]]) for _, width in level_shapes]
-    parts = [
-        _level(level, shape, rows[level], columns[level], hidden_dim) for level, shape in enumerate(level_shapes)
-    ]
+    parts = [_level(level, shape, rows[level], columns[level], hidden_dim) for level, shape in enumerate(level_shapes)]
     position, centres, proposals, is_proposal = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
     return TokenGrid(position, centres[:, :, None], proposals, is_proposal, torch.ones(1, 1, 2))
 
 
-def padded_grid(
-    level_shapes: LevelShapes, hidden_dim: int, canvas: tuple[int, int], image_sizes: Tensor
-) -> TokenGrid:
+def padded_grid(level_shapes: LevelShapes, hidden_dim: int, canvas: tuple[int, int], image_sizes: Tensor) -> TokenGrid:
     """The grid of images of ``image_sizes`` ([B, 2] int64, h and w) at the top left of ``canvas`` (h, w)."""
     parts, ratios, masks = [], [], []
     for level, (height, width) in enumerate(level_shapes):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from sparse_detr_deploy.modeling.backbones.resnet import ResNet
 from sparse_detr_deploy.modeling.backbones.swin import SwinTransformer
 from sparse_detr_deploy.modeling.config import ModelConfig
 
 
-def build_backbone(config: ModelConfig) -> nn.Module:
+def build_backbone(config: ModelConfig) -> ResNet | SwinTransformer:
     """The backbone of ``config``: ``forward(images)`` gives the feature maps, ``feature_shapes(h, w)`` their sizes,
     ``num_channels`` and ``strides`` describe them."""
     return SwinTransformer(config) if config.backbone.startswith("swin") else ResNet(config)

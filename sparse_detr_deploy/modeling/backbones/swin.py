@@ -32,7 +32,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
         """``windows`` [B, nW, 49, C]; ``mask`` [nW, 1, 49, 49] is added to the attention logits. Same shape out."""
-        batch, count, tokens, width = windows.shape
+        _, count, tokens, width = windows.shape
         qkv = self.qkv(windows.flatten(0, 1)).view(-1, count, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]

@@ -56,7 +56,11 @@ def sampling_locations(level_shapes: LevelShapes, reference_points: Tensor, samp
 
 
 def _twin(
-    value: Tensor, level_shapes: LevelShapes, reference_points: Tensor, sampling_offsets: Tensor, attention_logits: Tensor
+    value: Tensor,
+    level_shapes: LevelShapes,
+    reference_points: Tensor,
+    sampling_offsets: Tensor,
+    attention_logits: Tensor,
 ) -> Tensor:
     batch, _, heads, channels = value.shape
     _, queries, _, levels, points, _ = sampling_offsets.shape
