@@ -34,35 +34,21 @@ cudaError_t launch(const SparseDetrMSDeformAttn& a, cudaStream_t stream) {
                           dim3(Shape::kThreads), arguments, 0, stream);
 }
 
-template <typename T, int Lanes>
-cudaError_t launch_lanes(const SparseDetrMSDeformAttn& a, cudaStream_t stream) {
-  bool split = a.split == 2;
-  if (a.split == 0) {
-    int device = 0, processors = 0;
-    cudaError_t status = cudaGetDevice(&device);
-    if (status == cudaSuccess) status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-    if (status != cudaSuccess) return status;
-    // Under one block of 256 threads a multiprocessor, too few loads are in flight. To be tuned on a GPU.
-    split = static_cast<int64_t>(a.batch) * a.queries * a.heads * Lanes < static_cast<int64_t>(processors) * 256;
-  }
-  constexpr int kSplit = Lanes > 8 ? 32 / Lanes : 4;
-  return split ? launch<T, Lanes, kSplit>(a, stream) : launch<T, Lanes, 1>(a, stream);
-}
-
 template <typename T>
 cudaError_t launch_type(const SparseDetrMSDeformAttn& a, cudaStream_t stream) {
-  constexpr int kWidth = Pack<T>::kWidth;
-  const int lanes = (a.channels + kWidth - 1) / kWidth;
-  if constexpr (kWidth == 8) {
-    if (lanes == 1) return launch_lanes<T, 1>(a, stream);
-  }
-  if (lanes <= 2) return launch_lanes<T, 2>(a, stream);
-  if (lanes <= 4) return launch_lanes<T, 4>(a, stream);
-  if constexpr (kWidth == 8) {
-    return launch_lanes<T, 8>(a, stream);
-  } else {
-    return lanes <= 8 ? launch_lanes<T, 8>(a, stream) : launch_lanes<T, 16>(a, stream);
-  }
+  return with_lanes<T>(a.channels, [&](auto lanes) {
+    constexpr int kLanes = decltype(lanes)::value;
+    bool split = a.split == 2;
+    if (a.split == 0) {
+      int device = 0, processors = 0;
+      cudaError_t status = cudaGetDevice(&device);
+      if (status == cudaSuccess) status = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+      if (status != cudaSuccess) return status;
+      // Under one block of 256 threads a multiprocessor, too few loads are in flight. To be tuned on a GPU.
+      split = static_cast<int64_t>(a.batch) * a.queries * a.heads * kLanes < static_cast<int64_t>(processors) * 256;
+    }
+    return split ? launch<T, kLanes, kSharedOut<kLanes>>(a, stream) : launch<T, kLanes, 1>(a, stream);
+  });
 }
 
 }  // namespace

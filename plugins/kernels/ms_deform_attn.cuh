@@ -13,6 +13,8 @@
 //   `Split` groups of lanes, which add up at the end.
 #pragma once
 
+#include <type_traits>
+
 #include "ms_deform_attn.h"
 #include "sampling.h"
 
@@ -30,6 +32,25 @@ struct AttentionShape {
   static constexpr int kChunk = kTeam * kPerLane;      // samples handed over at a time
   static_assert(kTeam <= 32 && (kTeam & (kTeam - 1)) == 0, "a team lies within one warp");
 };
+
+// Groups of lanes where a query's samples are shared out.
+template <int Lanes>
+constexpr int kSharedOut = Lanes > 8 ? 32 / Lanes : 4;
+
+// Calls visit(integral_constant<int, Lanes>) for the width of a head.
+template <typename T, typename Visit>
+auto with_lanes(int channels, Visit visit) {
+  constexpr int kWidth = Pack<T>::kWidth;
+  const int lanes = (channels + kWidth - 1) / kWidth;
+  if constexpr (kWidth == 8) {
+    if (lanes == 1) return visit(std::integral_constant<int, 1>());
+  } else {
+    if (lanes > 8) return visit(std::integral_constant<int, 16>());
+  }
+  if (lanes <= 2) return visit(std::integral_constant<int, 2>());
+  if (lanes <= 4) return visit(std::integral_constant<int, 4>());
+  return visit(std::integral_constant<int, 8>());
+}
 
 template <int Team>
 __device__ __forceinline__ float team_max(float x) {

@@ -28,12 +28,14 @@ typedef struct SparseDetrMSDeformAttn {
 } SparseDetrMSDeformAttn;
 
 // NULL, or why these sizes and types cannot run: a static text.
-const char* sparse_detr_check_ms_deform_attn(const SparseDetrMSDeformAttn* arguments);
+SPARSE_DETR_KERNEL_API const char* sparse_detr_check_ms_deform_attn(const SparseDetrMSDeformAttn* arguments);
 
 // Enqueue on the stream; neither allocates nor synchronises. cudaErrorInvalidValue where the check above finds a fault.
 // Shapes on the device that do not add up to `tokens` cannot be refused in time: the output is NaN then, nothing is
-// read outside the tensors.
-cudaError_t sparse_detr_launch_ms_deform_attn(const SparseDetrMSDeformAttn* arguments, cudaStream_t stream);
+// read outside the tensors. Values must be finite: a corner outside its level weighs nothing but reads the nearest
+// token, and nothing times infinity is not a number.
+SPARSE_DETR_KERNEL_API cudaError_t sparse_detr_launch_ms_deform_attn(const SparseDetrMSDeformAttn* arguments,
+                                                                     cudaStream_t stream);
 
 #ifdef __cplusplus
 }

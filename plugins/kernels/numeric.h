@@ -15,7 +15,7 @@ template <typename To, typename From>
 SPARSE_DETR_HD To bit_cast(const From& from) {
   static_assert(sizeof(To) == sizeof(From), "a bit cast keeps the size");
   To to;
-  memcpy(&to, &from, sizeof to);
+  memcpy(static_cast<void*>(&to), static_cast<const void*>(&from), sizeof to);
   return to;
 }
 

@@ -21,11 +21,7 @@ cudaError_t launch(const SparseDetrSelectTokens& a, cudaStream_t stream) {
 
 template <typename T>
 cudaError_t launch_type(const SparseDetrSelectTokens& a, cudaStream_t stream) {
-  const int items = (a.tokens + kSelectThreads - 1) / kSelectThreads;
-  if (items <= 8) return launch<T, 8>(a, stream);
-  if (items <= 20) return launch<T, 20>(a, stream);
-  if (items <= 32) return launch<T, 32>(a, stream);
-  return launch<T, 0>(a, stream);
+  return with_cache(a.tokens, [&](auto cached) { return launch<T, decltype(cached)::value>(a, stream); });
 }
 
 }  // namespace

@@ -10,6 +10,8 @@
 // has eight copies, by lane: atomics of a warp then rarely meet.
 #pragma once
 
+#include <type_traits>
+
 #include "select_tokens.h"
 #include "selection.h"
 
@@ -18,6 +20,16 @@ namespace sparse_detr {
 constexpr int kSelectThreads = 1024;
 constexpr int kSelectWarps = kSelectThreads / 32;
 constexpr int kCopies = 8;
+
+// Calls visit(integral_constant<int, Cached>) for the number of tokens: how many keys a thread holds, 0 for too many.
+template <typename Visit>
+auto with_cache(int tokens, Visit visit) {
+  const int items = (tokens + kSelectThreads - 1) / kSelectThreads;
+  if (items <= 8) return visit(std::integral_constant<int, 8>());
+  if (items <= 20) return visit(std::integral_constant<int, 20>());
+  if (items <= 32) return visit(std::integral_constant<int, 32>());
+  return visit(std::integral_constant<int, 0>());
+}
 
 struct SelectShared {
   int histogram[kDigits * kCopies];

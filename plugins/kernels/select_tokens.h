@@ -22,11 +22,12 @@ typedef struct SparseDetrSelectTokens {
 } SparseDetrSelectTokens;
 
 // NULL, or why these sizes and types cannot run: a static text.
-const char* sparse_detr_check_select_tokens(const SparseDetrSelectTokens* arguments);
+SPARSE_DETR_KERNEL_API const char* sparse_detr_check_select_tokens(const SparseDetrSelectTokens* arguments);
 
 // Enqueue on the stream; neither allocates nor synchronises and needs no workspace. cudaErrorInvalidValue where the
 // check above finds a fault. Ties go to the lower index, -0 equals 0, NaN counts as the highest score.
-cudaError_t sparse_detr_launch_select_tokens(const SparseDetrSelectTokens* arguments, cudaStream_t stream);
+SPARSE_DETR_KERNEL_API cudaError_t sparse_detr_launch_select_tokens(const SparseDetrSelectTokens* arguments,
+                                                                    cudaStream_t stream);
 
 #ifdef __cplusplus
 }

@@ -1,14 +1,15 @@
 // Runs CUDA kernels on the CPU: every thread of a block is a fibre with its own stack, so the very source of the
-// kernels is tested where there is no GPU. Fibres run one after another up to their next barrier or warp exchange, in
-// either order: a missing barrier shows as a wrong result, a barrier that not all threads reach as an error. What it
-// cannot show: timing, memory faults, weak memory order, the device's own rounding of fast functions.
-// Include before the kernels; not for nvcc.
+// kernels is tested where there is no GPU. Fibres run one after another up to their next barrier or warp exchange,
+// each warp as far as it comes before the next, in either order: a missing barrier shows as a wrong result, a barrier
+// that not all threads reach as an error. What it cannot show: timing, memory faults, weak memory order, the device's
+// own rounding of fast functions. Include before the kernels; not for nvcc.
 #pragma once
 
 #include <cuda_runtime_api.h>
 #include <ucontext.h>
 
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -49,30 +50,15 @@ class Block {
   void run(const std::function<void()>& kernel) {
     kernel_ = &kernel;
     current() = this;
-    for (size_t i = 0; i < fibres_.size(); ++i) {
-      Fibre& fibre = fibres_[i];
-      fibre.stack = std::make_unique<char[]>(kStack);
-      getcontext(&fibre.context);
-      fibre.context.uc_stack.ss_sp = fibre.stack.get();
-      fibre.context.uc_stack.ss_size = kStack;
-      fibre.context.uc_link = &scheduler_;
-      makecontext(&fibre.context, &Block::enter, 0);
+    for (size_t i = 0; i < fibres_.size(); ++i) prepare(fibres_[i], stack(i));
+    const size_t warps = fibres_.size() / 32;
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (size_t turn = 0; turn < warps; ++turn)
+        moved |= run_warp(order_ == Order::kForward ? turn : warps - 1 - turn);
     }
-    for (size_t finished = 0; finished < fibres_.size();) {
-      bool moved = false;
-      for (size_t turn = 0; turn < fibres_.size(); ++turn) {
-        const size_t i = order_ == Order::kForward ? turn : fibres_.size() - 1 - turn;
-        Fibre& fibre = fibres_[i];
-        if (fibre.finished || (fibre.waits_for && fibre.waits_for->generation == fibre.generation)) continue;
-        fibre.waits_for = nullptr;
-        running_ = i;
-        threadIdx = {static_cast<unsigned>(i), 0, 0};
-        swapcontext(&scheduler_, &fibre.context);
-        moved = true;
-        if (fibre.finished) ++finished;
-      }
-      if (!moved) throw std::runtime_error("deadlock: a barrier that not all threads reach");
-    }
+    for (const Fibre& fibre : fibres_)
+      if (!fibre.finished) throw std::runtime_error("deadlock: a barrier that not all threads reach");
     current() = nullptr;
   }
 
@@ -109,11 +95,44 @@ class Block {
   };
   struct Fibre {
     ucontext_t context;
-    std::unique_ptr<char[]> stack;
     bool finished = false;
     const Barrier* waits_for = nullptr;
     size_t generation = 0;
   };
+
+  void prepare(Fibre& fibre, char* memory) {
+    getcontext(&fibre.context);
+    fibre.context.uc_stack.ss_sp = memory;
+    fibre.context.uc_stack.ss_size = kStack;
+    fibre.context.uc_link = &scheduler_;
+    makecontext(&fibre.context, &Block::enter, 0);
+  }
+
+  // As far as this warp comes without the others; whether it came any further.
+  bool run_warp(size_t warp) {
+    bool moved = false;
+    for (bool again = true; again;) {
+      again = false;
+      for (size_t turn = 0; turn < 32; ++turn) {
+        const size_t i = warp * 32 + (order_ == Order::kForward ? turn : 31 - turn);
+        Fibre& fibre = fibres_[i];
+        if (fibre.finished || (fibre.waits_for && fibre.waits_for->generation == fibre.generation)) continue;
+        fibre.waits_for = nullptr;
+        running_ = i;
+        threadIdx = {static_cast<unsigned>(i), 0, 0};
+        swapcontext(&scheduler_, &fibre.context);
+        again = moved = true;
+      }
+    }
+    return moved;
+  }
+
+  // Stacks outlive their block: fresh pages cost more than the kernels.
+  static char* stack(size_t index) {
+    static std::vector<std::unique_ptr<char[]>> stacks;
+    while (stacks.size() <= index) stacks.emplace_back(new char[kStack]);
+    return stacks[index].get();
+  }
 
   static void enter() {
     Block& block = *current();

@@ -40,7 +40,9 @@ def attention_case(
 
     levels = len(shapes)
     value = normal(batch, sum(h * w for h, w in shapes), heads, channels).to(dtype)
-    reference = torch.rand(1 if shared else batch, queries, 1 if shared else levels, 4 if box else 2, generator=generator)
+    reference = torch.rand(
+        1 if shared else batch, queries, 1 if shared else levels, 4 if box else 2, generator=generator
+    )
     reference = reference.to(torch.float32 if float_reference else dtype)
     offsets = (normal(batch, queries, heads, levels, points, 2) * reach).to(dtype)
     logits = (normal(batch, queries, heads, levels * points) * 2).to(dtype)
@@ -80,7 +82,9 @@ def selection_case(scores: Tensor, counts: list[int]) -> Case:
 def selection_cases() -> Iterator[Case]:
     """All types and cache sizes, ties, NaN, infinities, both zeros, k = 1, k = N, unequal counts."""
     generator = torch.Generator().manual_seed(1)
-    special = torch.tensor([0.0, -0.0, float("nan"), -float("nan"), float("inf"), -float("inf"), 1.0, -1.0, 1e-40, -1e-40])
+    special = torch.tensor(
+        [0.0, -0.0, float("nan"), -float("nan"), float("inf"), -float("inf"), 1.0, -1.0, 1e-40, -1e-40]
+    )
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
         for tokens, counts in (
             (1, [1]),

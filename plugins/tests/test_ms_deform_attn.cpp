@@ -36,7 +36,8 @@ struct Type<__nv_bfloat16> {
 template <typename T>
 SparseDetrMSDeformAttn arguments_of(const golden::Case& c) {
   SparseDetrMSDeformAttn a{};
-  const golden::Array &value = c.at("value"), &reference = c.at("reference_points"), &offsets = c.at("sampling_offsets");
+  const golden::Array &value = c.at("value"), &reference = c.at("reference_points"),
+                      &offsets = c.at("sampling_offsets");
   a.value = value.bytes.data();
   a.spatial_shapes = c.at("spatial_shapes").data<int64_t>();
   a.reference_points = reference.bytes.data();
@@ -96,24 +97,17 @@ void check_case(const golden::Case& c, emulation::Order order, bool shapes_on_ho
 
 template <typename T, int Lanes>
 void check_lanes(const golden::Case& c) {
-  constexpr int kSplit = Lanes > 8 ? 32 / Lanes : 4;
-  check_case<T, Lanes, 1>(c, emulation::Order::kForward, false);
+  constexpr int kSplit = sparse_detr::kSharedOut<Lanes>;
   check_case<T, Lanes, 1>(c, emulation::Order::kBackward, true);
+  check_case<T, Lanes, 1>(c, emulation::Order::kForward, false);
   check_case<T, Lanes, kSplit>(c, emulation::Order::kForward, true);
   check_case<T, Lanes, kSplit>(c, emulation::Order::kBackward, false);
 }
 
 template <typename T>
 void check_type(const golden::Case& c) {
-  const int lanes = (c.at("value").dimension(3) * static_cast<int>(sizeof(T)) + 15) / 16;
-  if constexpr (sizeof(T) == 2) {
-    if (lanes == 1) return check_lanes<T, 1>(c);
-  } else {
-    if (lanes > 8) return check_lanes<T, 16>(c);
-  }
-  if (lanes <= 2) return check_lanes<T, 2>(c);
-  if (lanes <= 4) return check_lanes<T, 4>(c);
-  check_lanes<T, 8>(c);
+  sparse_detr::with_lanes<T>(c.at("value").dimension(3),
+                             [&](auto lanes) { check_lanes<T, decltype(lanes)::value>(c); });
 }
 
 // Shapes that do not fit the value: NaN everywhere, nothing read outside.

@@ -32,23 +32,17 @@ void check_cached(const golden::Case& c, int type, emulation::Order order) {
 // The kernel that the launch would choose, and the one without a cache.
 template <typename T>
 void check_type(const golden::Case& c, int type) {
-  const int items = (c.at("scores").dimension(1) + sparse_detr::kSelectThreads - 1) / sparse_detr::kSelectThreads;
-  if (items <= 8)
-    check_cached<T, 8>(c, type, emulation::Order::kForward);
-  else if (items <= 20)
-    check_cached<T, 20>(c, type, emulation::Order::kBackward);
-  else if (items <= 32)
-    check_cached<T, 32>(c, type, emulation::Order::kForward);
+  sparse_detr::with_cache(c.at("scores").dimension(1), [&](auto cached) {
+    check_cached<T, decltype(cached)::value>(c, type, emulation::Order::kForward);
+  });
   check_cached<T, 0>(c, type, emulation::Order::kBackward);
 }
 
 // Counts outside 1..min(tokens, width) are taken as the nearest inside: nothing is written elsewhere.
 void check_wrong_counts() {
   const std::vector<float> scores = {1.0f, 3.0f, 2.0f};
-  for (auto [count, expected] : {std::pair<int64_t, std::vector<int64_t>>{0, {1, 1}},
-                                 {-5, {1, 1}},
-                                 {9, {1, 2}},
-                                 {int64_t{1} << 40, {1, 2}}}) {
+  for (auto [count, expected] :
+       {std::pair<int64_t, std::vector<int64_t>>{0, {1, 1}}, {-5, {1, 1}}, {9, {1, 2}}, {int64_t{1} << 40, {1, 2}}}) {
     std::vector<int64_t> indices(2, kPoison);
     SparseDetrSelectTokens a{scores.data(), &count, indices.data(), 1, 3, 2, 1, SPARSE_DETR_FLOAT32};
     emulation::launch(dim3(1), sparse_detr::kSelectThreads, emulation::Order::kForward,

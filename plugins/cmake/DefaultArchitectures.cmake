@@ -1,0 +1,10 @@
+# Machine code for every architecture from Turing on that the compiler knows, PTX for the newest.
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(architectures 75 80 86 89 90)
+  if(CUDAToolkit_VERSION VERSION_GREATER_EQUAL 12.8)
+    list(APPEND architectures 100 120)
+  endif()
+  list(POP_BACK architectures newest)
+  list(TRANSFORM architectures APPEND "-real")
+  set(CMAKE_CUDA_ARCHITECTURES ${architectures} ${newest} CACHE STRING "CUDA architectures")
+endif()
