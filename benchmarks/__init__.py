@@ -1,0 +1,1 @@
+"""Timing, accuracy and complexity of exported artefacts. Needs the extra ``bench``."""

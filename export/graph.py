@@ -23,6 +23,7 @@ from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
 from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, Metadata
 from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
 from sparse_detr_deploy.modeling.backbones.resnet import fold_batch_norms
+from sparse_detr_deploy.modeling.complexity import count
 from sparse_detr_deploy.modeling.token_grid import TokenGrid
 
 _domain = onnxscript.values.Opset(DOMAIN, OP_VERSION)
@@ -42,6 +43,8 @@ class _Graph(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255)
         self.register_buffer("scale", 1 / (torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255))
         self.grid_fields: list[str] = []
+        self.mean: Tensor
+        self.scale: Tensor
         if not spec.padded:
             grid = model.grid(spec.height, spec.width)
             embedding = model.transformer.embed(grid, model.level_shapes(spec.height, spec.width)).detach()
@@ -153,13 +156,15 @@ def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
 def describe(model: SparseDETR, spec: ExportSpec) -> Metadata:
     """Metadata of the artefact before its verification."""
     config = model.config
+    level_shapes = model.level_shapes(spec.height, spec.width)
+    complexity = count(config, spec.height, spec.width, level_shapes)
     return Metadata(
         name=artefact_name(config, spec),
         architecture=config.short_name,
         model=config.to_dict(),
         height=spec.height,
         width=spec.width,
-        level_shapes=model.level_shapes(spec.height, spec.width),
+        level_shapes=level_shapes,
         batch=spec.batch,
         rho=(config.rho if spec.dynamic_rho else spec.rho) if config.is_sparse else None,
         dynamic_rho=spec.dynamic_rho,
@@ -174,6 +179,8 @@ def describe(model: SparseDETR, spec: ExportSpec) -> Metadata:
         inlined=spec.inline_functions,
         custom_ops={} if spec.inline_functions else CUSTOM_OPS,
         checkpoint=dict(model.source),
+        gmacs_fixed=complexity.fixed / 1e9,
+        gmacs_per_kept_token=complexity.per_kept_token / 1e9,
         versions={"torch": torch.__version__, "onnx": onnx.__version__, "onnxscript": onnxscript.__version__},
         toolkit_version=__version__,
     )

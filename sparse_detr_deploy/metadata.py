@@ -27,7 +27,8 @@ class Metadata:
     for a dense encoder. ``batch`` is (min, opt, max). ``input_dtype`` is ``float32`` (RGB, normalised with ``mean`` and
     ``std`` of the 0..1 scale) or ``uint8`` (RGB, normalised inside the graph). ``outputs`` is ``detections`` (boxes
     x1, y1, x2, y2 in 0..1 of the image; scores; labels) or ``raw`` (pred_logits; pred_boxes cx, cy, w, h).
-    ``inlined`` says that the custom ops are expanded into standard ones.
+    ``inlined`` says that the custom ops are expanded into standard ones. ``gmacs_fixed`` and ``gmacs_per_kept_token``
+    are 10⁹ multiply-adds of one image, counted as in the Sparse DETR paper; :meth:`gmacs` adds them up.
     """
 
     name: str
@@ -56,7 +57,8 @@ class Metadata:
     checkpoint: dict[str, Any] = dataclasses.field(default_factory=dict)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     verification: dict[str, Any] = dataclasses.field(default_factory=dict)
-    gmacs: float | None = None
+    gmacs_fixed: float | None = None
+    gmacs_per_kept_token: float = 0.0
     toolkit_version: str = ""
     schema_version: int = SCHEMA_VERSION
 
@@ -84,18 +86,40 @@ class Metadata:
             valid = num_tokens(valid_level_shapes(image_size, (self.height, self.width), self.level_shapes))
         return num_keep(valid, self.rho if keep_ratio is None else keep_ratio, self.token_count)
 
+    def gmacs(self, keep_ratio: float | None = None) -> float | None:
+        """10⁹ multiply-adds of one image that fills the canvas, at ``keep_ratio`` as in :meth:`num_keep`.
+
+        ``None`` where the artefact does not say.
+        """
+        kept = self.num_keep(keep_ratio) or 0
+        return None if self.gmacs_fixed is None else self.gmacs_fixed + self.gmacs_per_kept_token * kept
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document as plain values: all fields, and what follows from them for readers without this class.
+
+        ``num_keep`` is k of an image that fills the canvas, at ``rho``. ``resize`` is ``fit`` (the aspect kept, at the
+        top left, zeros around it) or ``stretch``.
+        """
+        return {
+            **dataclasses.asdict(self),
+            "token_count": self.token_count,
+            "num_keep": self.num_keep(),
+            "resize": "fit" if self.padded else "stretch",
+            "box_format": "x1, y1, x2, y2 in 0..1" if self.outputs == "detections" else "cx, cy, w, h in 0..1",
+        }
+
     def to_json(self) -> str:
         """The JSON document."""
-        return json.dumps({**dataclasses.asdict(self), "token_count": self.token_count}, ensure_ascii=False)
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str, source: str = "the artefact") -> Metadata:
         """Read the JSON document; ``source`` names the file in messages. Raises :class:`ArtefactError`."""
         try:
             values = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArtefactError(f"{source}: its metadata is not JSON ({error}); export it again") from None
-        if not isinstance(values, Mapping) or not isinstance(values.get("schema_version"), int):
+        if not isinstance(values, Mapping) or type(values.get("schema_version")) is not int:
             raise ArtefactError(f"{source}: its metadata has no schema_version; export it again")
         if values["schema_version"] > SCHEMA_VERSION:
             raise ArtefactError(
@@ -105,10 +129,48 @@ class Metadata:
         known = {field.name for field in dataclasses.fields(cls)}
         taken = {key: _tuples(value) for key, value in values.items() if key in known}
         try:
-            return cls(**taken)
+            metadata = cls(**taken)
         except TypeError as error:
             raise ArtefactError(f"{source}: its metadata is incomplete ({error}); export it again") from None
+        wrong = [name for name, holds in metadata._sound().items() if not holds]
+        if wrong:
+            raise ArtefactError(f"{source}: its metadata is damaged ({', '.join(wrong)}); export it again")
+        return metadata
+
+    def _sound(self) -> dict[str, bool]:
+        """Whether the fields that running an artefact relies on are what they should be."""
+        sizes = (self.height, self.width, self.num_detections, self.num_queries, self.num_classes)
+        names = self.class_names
+        return {
+            "name": isinstance(self.name, str),
+            "sizes": all(_is_count(size) for size in sizes),
+            "level_shapes": isinstance(self.level_shapes, tuple)
+            and all(
+                isinstance(shape, tuple) and len(shape) == 2 and all(map(_is_count, shape))
+                for shape in self.level_shapes
+            ),
+            "batch": isinstance(self.batch, tuple)
+            and len(self.batch) == 3
+            and all(map(_is_count, self.batch))
+            and self.batch[0] <= self.batch[1] <= self.batch[2],
+            "rho": self.rho is None or (isinstance(self.rho, (int, float)) and 0 < self.rho <= 1),
+            "dynamic_rho": not self.dynamic_rho or self.rho is not None,
+            "input_dtype": self.input_dtype in ("float32", "uint8"),
+            "outputs": self.outputs in ("detections", "raw"),
+            "mean, std": all(
+                isinstance(values, tuple)
+                and len(values) == 3
+                and all(isinstance(value, (int, float)) for value in values)
+                for values in (self.mean, self.std)
+            )
+            and 0 not in self.std,
+            "class_names": names is None or (isinstance(names, tuple) and all(isinstance(name, str) for name in names)),
+        }
 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sparse_detr_deploy.errors import InputError
 
@@ -28,14 +29,15 @@ def check_keep_ratio(keep_ratio: float) -> float:
     return value
 
 
-def nearest_index(output_size: int, input_size: int) -> np.ndarray:
+def nearest_index(output_size: int, input_size: int) -> NDArray[np.int64]:
     """Source index of each output position of a nearest-neighbour resize (``torch.nn.functional.interpolate``).
 
     Returns int64 [output_size]. Computed in float32, as PyTorch does.
     """
     scale = np.float32(input_size) / np.float32(output_size)
-    index = np.floor(np.arange(output_size, dtype=np.float32) * scale).astype(np.int64)
-    return np.minimum(index, input_size - 1)
+    index: NDArray[np.int64] = np.floor(np.arange(output_size, dtype=np.float32) * scale).astype(np.int64)
+    index.clip(max=input_size - 1, out=index)
+    return index
 
 
 def valid_level_shapes(image_size: Sequence[int], canvas: Sequence[int], level_shapes: LevelShapes) -> LevelShapes:

@@ -1,0 +1,200 @@
+"""``sparse-detr-bench``: exported artefacts measured against each other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.errors import BackendError, InputError, RegressionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sparse_detr_deploy.benchmarks.results import Report
+
+_PATH = click.Path(path_type=Path)
+_STDOUT = Path("-")
+
+
+@click.group(epilog=EXIT_CODES)
+def main() -> None:
+    """Time, accuracy and complexity of detectors of the Sparse DETR family."""
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("artefacts", nargs=-1, required=True, type=_PATH)
+@click.option("--images", type=_PATH, help="Folder of images to time on; default: synthetic ones.")
+@click.option("--annotations", type=_PATH, help="COCO file of images in that folder: measure AP too.")
+@click.option("--json", "json_path", type=_PATH, help="Write results and raw samples here; - for stdout.")
+@click.option("--csv", "csv_path", type=_PATH, help="Write the results as a table here.")
+@click.option("--plot", "plot_path", type=_PATH, help="Draw latency and GMACs against ρ here (.png, .svg, .pdf).")
+@click.option("--keep-ratio", "keep_ratios", multiple=True, type=float, help="ρ of dynamic artefacts; repeat for rows.")
+@click.option("--backend", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True)
+@click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one run; default: the backend's choice.")
+@click.option("--batch", type=click.IntRange(min=1), help="Images of one call; default: each artefact's usual batch.")
+@click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True, help="Rounds that are not counted.")
+@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Rounds that are counted.")
+@reports_errors
+def run(artefacts: tuple[Path, ...], **options: Any) -> None:
+    """Time ARTEFACTS round-robin: one call each per round, so that a change of the machine hits all alike."""
+    from sparse_detr_deploy.benchmarks.contenders import Runtime
+    from sparse_detr_deploy.benchmarks.running import RunSettings
+    from sparse_detr_deploy.benchmarks.table import results_table
+
+    settings = RunSettings(
+        keep_ratios=options["keep_ratios"],
+        runtime=Runtime(options["backend"], options["provider"], options["threads"]),
+        batch=options["batch"],
+        warmup=options["warmup"],
+        rounds=options["rounds"],
+        images=options["images"],
+        annotations=options["annotations"],
+    )
+    outputs = [options[key] for key in ("json_path", "csv_path", "plot_path")]
+    check_outputs(*outputs)
+    console = console_for_people()
+    report = run_with_progress(artefacts, settings, console)
+    write_outputs(report, *outputs)
+    console.print(results_table(report))
+
+
+def check_outputs(json_path: Path | None, csv_path: Path | None, plot_path: Path | None) -> None:
+    """Raise where one of the files cannot be written, before any work."""
+    from sparse_detr_deploy.benchmarks.plot import check_plot
+    from sparse_detr_deploy.export.publish import check_output
+
+    named = [path for path in (json_path, csv_path, plot_path) if path not in (None, _STDOUT)]
+    if len({path.resolve() for path in named if path}) < len(named):
+        raise InputError("two of the outputs have one name: give each its own")
+    if _STDOUT in (csv_path, plot_path):
+        raise InputError("only --json can go to stdout (-): name a file")
+    for path in named:
+        if path is not None:
+            check_output(path, overwrite=True)
+    if plot_path is not None:
+        check_plot(plot_path)
+
+
+def run_with_progress(artefacts: tuple[Path, ...], settings: Any, console: Console) -> Report:
+    """Run with a line that says what is being done."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from sparse_detr_deploy.benchmarks.running import run as run_benchmark
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    # few refreshes: they are work for the processor that is being timed
+    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as bar:
+        task = bar.add_task("starting")
+        return run_benchmark(
+            artefacts,
+            settings,
+            warn=lambda text: console.print(f"warning: {text}", markup=False),
+            progress=lambda text: bar.update(task, description=text),
+        )
+
+
+def write_outputs(report: Report, json_path: Path | None, csv_path: Path | None, plot_path: Path | None) -> None:
+    """Write what is asked for; each file appears whole or not at all."""
+    from sparse_detr_deploy.benchmarks.plot import draw_plot
+    from sparse_detr_deploy.export.publish import publish
+
+    if json_path == _STDOUT:
+        click.echo(report.to_json(), nl=False)
+    for path, text in ((json_path, report.to_json), (csv_path, report.to_csv)):
+        if path is not None and path != _STDOUT:
+            with publish(path, overwrite=True) as temporary:
+                temporary.write_text(text(), encoding="utf-8")
+    if plot_path is not None:
+        with publish(plot_path, overwrite=True) as temporary:
+            draw_plot(report, temporary, plot_path.suffix.lower()[1:])
+
+
+@main.command(epilog=EXIT_CODES)
+@click.option("--architecture", type=click.Choice(["r50", "swint"]), required=True)
+@click.option("--size", default="800x1066", show_default=True, help="Canvas, HEIGHTxWIDTH in pixels.")
+@click.option("--rho", "rhos", multiple=True, type=float, help="Keep ratio in (0, 1]; repeat for several rows.")
+@click.option("--dense", is_flag=True, help="Add the dense models.")
+@click.option(
+    "--variant",
+    type=click.Choice(["efficient", "deformable"]),
+    help="Only this dense model: two-stage with box refinement, or plain Deformable DETR; default: both.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON on stdout.")
+@reports_errors
+def flops(
+    architecture: str, size: str, rhos: tuple[float, ...], dense: bool, variant: str | None, as_json: bool
+) -> None:
+    """Multiply-adds and parameters of the published models, counted as in the paper."""
+    from sparse_detr_deploy.tokens import check_keep_ratio
+
+    ratios = [check_keep_ratio(rho) for rho in dict.fromkeys(rhos)]
+    if not ratios and not dense:
+        raise InputError("nothing to count: give --rho (it may be repeated) or --dense, or both")
+    if variant and not dense:
+        raise InputError("--variant says which dense model is meant: give --dense too")
+    try:
+        from sparse_detr_deploy.benchmarks.flops import VARIANTS, complexity_rows
+        from sparse_detr_deploy.export.spec import parse_size
+    except ModuleNotFoundError as error:
+        raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[export]'") from None
+    height, width = parse_size(size)
+    variants = () if not dense else VARIANTS if variant is None else (variant,)
+    rows = complexity_rows(architecture, height, width, ratios, variants)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        from sparse_detr_deploy.benchmarks.table import flops_table
+
+        console_for_people().print(flops_table(rows))
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("old", type=_PATH)
+@click.argument("new", type=_PATH)
+@click.option("--max-regression", default="5%", show_default=True, help="How much time and peak memory may grow.")
+@click.option("--max-ap-drop", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="AP is in 0..1.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON on stdout.")
+@reports_errors
+def compare(old: Path, new: Path, max_regression: str, max_ap_drop: float, as_json: bool) -> None:
+    """Compare the results NEW with OLD (both written by run --json); exit code 8 where NEW is worse than allowed."""
+    from sparse_detr_deploy.benchmarks.compare import compare as compare_reports
+    from sparse_detr_deploy.benchmarks.compare import parse_share
+    from sparse_detr_deploy.benchmarks.results import Report
+    from sparse_detr_deploy.benchmarks.table import comparison_table
+
+    allowed = parse_share(max_regression)
+    console = console_for_people()
+    comparisons = compare_reports(
+        Report.read(old),
+        Report.read(new),
+        allowed,
+        max_ap_drop,
+        warn=lambda text: console.print(f"warning: {text}", markup=False),
+    )
+    if as_json:
+        click.echo(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
+    console.print(comparison_table(comparisons))
+    worse = [comparison for comparison in comparisons if comparison.regressions]
+    if worse:
+        first = worse[0]
+        raise RegressionError(
+            f"{len(worse)} of {len(comparisons)} rows are worse than allowed ({max_regression}, AP {max_ap_drop:g}), "
+            f"the first: {first.title} in {', '.join(first.regressions)}"
+        )
+
+
+def console_for_people() -> Console:
+    """Tables and messages go to stderr, wide enough for a table where it is not a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Latency and multiply-adds against the keep ratio, as a picture for a README."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from sparse_detr_deploy.benchmarks.results import Report, Row
+from sparse_detr_deploy.benchmarks.table import device_label
+from sparse_detr_deploy.errors import BackendError, InputError
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def check_plot(path: Path) -> None:
+    """Raise where no plot can be made for ``path``: :class:`InputError` by its suffix, :class:`BackendError`."""
+    if path.suffix.lower()[1:] not in FORMATS:
+        raise InputError(f"{path}: a plot is written as {', '.join('.' + name for name in FORMATS)}; change the suffix")
+    _pyplot()
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise BackendError("matplotlib is not installed: pip install 'sparse-detr-deploy[bench]'") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def draw_plot(report: Report, path: Path, image_format: str) -> None:
+    """Write two panels: p50 latency (whiskers to p90) and GMACs against ρ. Dense artefacts are horizontal lines."""
+    pyplot = _pyplot()
+    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    latency, complexity = panels
+    for index, (label, rows) in enumerate(_series(report.rows).items()):
+        color, ratios = f"C{index}", [row.rho for row in rows]
+        medians = [row.statistics().p50 for row in rows]
+        above = [row.statistics().p90 - row.statistics().p50 for row in rows]
+        gmacs = [row.gmacs for row in rows]
+        if ratios[0] is None:
+            for panel, values in ((latency, medians), (complexity, gmacs)):
+                if values[0] is not None:
+                    panel.axhline(values[0], color=color, linestyle="--", label=label)
+            continue
+        # open squares on dots: where files per ρ and one file for all lie on each other, both are seen
+        style: dict[str, Any] = {"marker": "o", "linestyle": "-"}
+        if rows[0].dynamic_rho:
+            style |= {"marker": "s", "linestyle": ":", "markerfacecolor": "none", "markersize": 10}
+        latency.errorbar(ratios, medians, [[0] * len(rows), above], color=color, capsize=3, label=label, **style)
+        if None not in gmacs:
+            complexity.plot(ratios, gmacs, color=color, label=label, **style)
+    latency.set_ylabel("inference of one batch, p50 (whisker: p90) [ms]")
+    complexity.set_ylabel("multiply-adds of one image [10⁹]")
+    for panel in panels:
+        panel.set_xlabel("keep ratio ρ")
+        panel.set_xlim(0, 1.02 if any((row.rho or 0) > 0.6 for row in report.rows) else 0.62)
+        panel.margins(y=0.12)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize=8)
+    figure.suptitle(
+        f"{report.rows[0].runtime.get('backend')} on {device_label(report)}, batch {_batches(report)}", fontsize=10
+    )
+    figure.savefig(path, format=image_format, dpi=150)
+    pyplot.close(figure)
+
+
+def _series(rows: list[Row]) -> dict[str, list[Row]]:
+    """Rows that make one line, by its label, in ascending order of ρ: files that differ in ρ only, or one dynamic file."""
+    series: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        kind = "dense" if row.rho is None else "one file for every ρ" if row.dynamic_rho else "one file per ρ"
+        family = row.name if row.dynamic_rho else re.sub(r"(?<=rho)\d[\d.]*", "NN", row.name)
+        series[f"{family} ({kind})"].append(row)
+    return {label: sorted(line, key=lambda row: row.rho or 0) for label, line in series.items()}
+
+
+def _batches(report: Report) -> str:
+    return ", ".join(str(batch) for batch in sorted({row.batch for row in report.rows}))

@@ -1,0 +1,142 @@
+"""Results of a run: rows, and the JSON and CSV files that hold them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from sparse_detr_deploy.benchmarks.measuring import PARTS, Samples
+from sparse_detr_deploy.benchmarks.timing import STABLE, Stability, Statistics, judge, summarise
+from sparse_detr_deploy.errors import InputError
+
+KIND = "sparse_detr_deploy.benchmark"
+SCHEMA_VERSION = 1
+_DERIVED = ("statistics", "stability")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One artefact at one keep ratio. Field names are the JSON keys.
+
+    ``rho`` is the keep ratio at which it ran (``None`` for a dense encoder), ``kept`` the tokens that were refined, all
+    of them if dense. ``gmacs`` are 10⁹ multiply-adds of one image (1 GMAC = 2 GFLOPs). ``accuracy`` is as
+    :meth:`~sparse_detr_deploy.benchmarks.accuracy.Accuracy.to_dict` gives it.
+    """
+
+    name: str
+    artefact: str
+    sha256: str
+    architecture: str
+    height: int
+    width: int
+    batch: int
+    rho: float | None
+    dynamic_rho: bool
+    precision: str
+    tokens: int
+    kept: int
+    gmacs: float | None
+    runtime: dict[str, Any]
+    samples_ms: Samples
+    peak_memory_mib: float | None = None
+    accuracy: dict[str, Any] | None = None
+
+    def statistics(self, part: str = "inference") -> Statistics:
+        """Of one of the :data:`~sparse_detr_deploy.benchmarks.measuring.PARTS`."""
+        return summarise(self.samples_ms.of(part), self.batch)
+
+    @property
+    def stability(self) -> Stability:
+        """Of the inference times."""
+        return judge(self.samples_ms.inference)
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether its times are worth quoting."""
+        return self.stability.verdict == STABLE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            **dataclasses.asdict(self),
+            "statistics": {part: self.statistics(part).to_dict() for part in PARTS},
+            "stability": self.stability.to_dict(),
+        }
+
+    def to_csv(self) -> dict[str, Any]:
+        """Plain values without nesting: the columns of the CSV file."""
+        columns = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("runtime", "samples_ms", "accuracy")
+        }
+        columns |= {"backend": self.runtime.get("backend"), "rounds": len(self.samples_ms.inference)}
+        for part in PARTS:
+            columns |= {f"{part}_{key}": value for key, value in self.statistics(part).to_dict().items()}
+        columns |= {"stability": self.stability.verdict, "window_spread": self.stability.spread}
+        return columns | (self.accuracy or {})
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A run: its rows, its settings, the environment at its start, load average at both ends, files left out."""
+
+    rows: list[Row]
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+    def to_json(self) -> str:
+        """The JSON document, raw samples included."""
+        document = {
+            "kind": KIND,
+            "schema_version": SCHEMA_VERSION,
+            "environment": self.environment,
+            "settings": self.settings,
+            "left_out": self.left_out,
+            "rows": [row.to_dict() for row in self.rows],
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+    def to_csv(self) -> str:
+        """The CSV table, one line a row."""
+        rows = [row.to_csv() for row in self.rows]
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read a JSON document. Raises :class:`InputError` if it cannot be read, is not ours or is newer."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"the results {path} cannot be read ({error})") from None
+        if not isinstance(document, dict) or document.get("kind") != KIND:
+            raise InputError(f"{path} holds no results of sparse-detr-bench run: write them with its option --json")
+        if not isinstance(document.get("schema_version"), int) or document["schema_version"] > SCHEMA_VERSION:
+            raise InputError(
+                f"{path} has results of schema {document.get('schema_version')}; this version reads up to "
+                f"{SCHEMA_VERSION}: upgrade sparse-detr-deploy"
+            )
+        try:
+            rows = [_row(values) for values in document["rows"]]
+            return cls(rows, document["settings"], document["environment"], document["left_out"])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InputError(f"the results {path} are damaged ({error}): run the benchmark again") from None
+
+
+def _row(values: dict[str, Any]) -> Row:
+    taken = {key: value for key, value in values.items() if key not in _DERIVED}
+    samples = Samples(**taken.pop("samples_ms"))
+    row = Row(**taken, samples_ms=samples)
+    if not samples.inference:
+        raise ValueError(f"row {row.name} has no samples")
+    return row

@@ -1,0 +1,152 @@
+"""One run: contenders, memory, times, accuracy, report."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sparse_detr_deploy.benchmarks.accuracy import Accuracy, Annotations, import_pycocotools, measure_accuracy
+from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime, line_up
+from sparse_detr_deploy.benchmarks.environment import describe_environment, load_average
+from sparse_detr_deploy.benchmarks.inputs import Inputs, folder_inputs, read_inputs, synthetic_inputs
+from sparse_detr_deploy.benchmarks.measuring import Samples, measure
+from sparse_detr_deploy.benchmarks.memory import DEFINITION, peak_memory
+from sparse_detr_deploy.benchmarks.results import Report, Row
+from sparse_detr_deploy.benchmarks.timing import WINDOW_TOLERANCE
+from sparse_detr_deploy.detector import Detector
+from sparse_detr_deploy.errors import InputError
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """How to run.
+
+    Attributes:
+        keep_ratios: ratios in (0, 1] for dynamic artefacts; default: the one that each was trained with.
+        runtime: backend, provider and threads.
+        batch: images of one call; default: the usual batch of each artefact.
+        warmup: rounds that are not counted.
+        rounds: rounds that are.
+        images: folder of images; default: synthetic ones.
+        annotations: COCO file of images in that folder; without it no accuracy is measured.
+    """
+
+    keep_ratios: tuple[float, ...] = ()
+    runtime: Runtime = dataclasses.field(default_factory=Runtime)
+    batch: int | None = None
+    warmup: int = 2
+    rounds: int = 20
+    images: Path | None = None
+    annotations: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.annotations is not None and self.images is None:
+            raise InputError("--annotations needs --images FOLDER, where the annotated images are")
+
+
+def run(
+    paths: Sequence[Path],
+    settings: RunSettings,
+    warn: Say = lambda text: None,
+    progress: Say = lambda text: None,
+) -> Report:
+    """Bench artefacts against each other.
+
+    Args:
+        paths: the artefacts, at least one.
+        settings: how.
+        warn: told what is left out and why.
+        progress: told what is done.
+
+    Raises:
+        ArtefactError: a file is missing, damaged or not ours.
+        InputError: a setting does not fit an artefact; the annotations or all the images are not usable.
+        BackendError: the backend is missing or fails.
+    """
+    contenders = line_up(paths, settings.keep_ratios, settings.batch)
+    left_out: list[str] = []
+
+    def leave_out(text: str) -> None:
+        if text not in left_out:
+            left_out.append(text)
+            warn(f"left out: {text}")
+
+    annotations, inputs = _inputs(settings, contenders[0], leave_out, warn)
+    environment = {**describe_environment(), "load_average_start": load_average()}
+    peaks = []
+    for contender in contenders:
+        progress(f"memory of {contender.title}")
+        peaks.append(peak_memory(contender, settings.runtime))
+    with contextlib.ExitStack() as stack:
+        detectors: dict[Path, Detector] = {}
+        for contender in contenders:
+            if contender.path not in detectors:
+                progress(f"loading {contender.name}")
+                detectors[contender.path] = stack.enter_context(settings.runtime.open(contender.path))
+        samples = measure(contenders, detectors, inputs.images, settings.warmup, settings.rounds, progress)
+        accuracies: Sequence[Accuracy | None] = [None] * len(contenders)
+        if annotations is not None:
+            accuracies = measure_accuracy(contenders, detectors, annotations, leave_out, progress)
+        rows = [
+            _row(contender, detectors[contender.path], times, peak, accuracy)
+            for contender, times, peak, accuracy in zip(contenders, samples, peaks, accuracies, strict=True)
+        ]
+    environment["load_average_end"] = load_average()
+    return Report(rows, _described(settings, inputs), environment, left_out)
+
+
+def _inputs(settings: RunSettings, first: Contender, leave_out: Say, warn: Say) -> tuple[Annotations | None, Inputs]:
+    """Annotations where they are given, and the images to time on."""
+    if settings.images is None:
+        return None, synthetic_inputs(first.metadata.height, first.metadata.width)
+    if settings.annotations is None:
+        return None, folder_inputs(settings.images, leave_out)
+    import_pycocotools()
+    annotations = Annotations.read(settings.annotations, settings.images)
+    if annotations.absent:
+        warn(
+            f"{annotations.absent} annotated images are not in {settings.images}; AP is of the {len(annotations.paths)} others"
+        )
+    return annotations, read_inputs(list(annotations.paths.values()), settings.images, leave_out)
+
+
+def _row(contender: Contender, detector: Detector, samples: Samples, peak: float, accuracy: Accuracy | None) -> Row:
+    metadata = contender.metadata
+    kept = metadata.num_keep(contender.keep_ratio)
+    return Row(
+        name=contender.name,
+        artefact=contender.path.name,
+        sha256=contender.sha256,
+        architecture=metadata.architecture,
+        height=metadata.height,
+        width=metadata.width,
+        batch=contender.batch,
+        rho=contender.rho,
+        dynamic_rho=metadata.dynamic_rho,
+        precision=metadata.precision,
+        tokens=metadata.token_count,
+        kept=metadata.token_count if kept is None else kept,
+        gmacs=metadata.gmacs(contender.keep_ratio),
+        runtime=detector.describe(),
+        samples_ms=samples,
+        peak_memory_mib=peak,
+        accuracy=None if accuracy is None else accuracy.to_dict(),
+    )
+
+
+def _described(settings: RunSettings, inputs: Inputs) -> dict[str, object]:
+    return {
+        **vars(settings.runtime),
+        "warmup": settings.warmup,
+        "rounds": settings.rounds,
+        "order": "round-robin, rotated each round",
+        "images": inputs.source,
+        "annotations": None if settings.annotations is None else settings.annotations.name,
+        "peak_memory": DEFINITION,
+        "stability": f"medians of three consecutive windows within {100 * WINDOW_TOLERANCE:g} %",
+        "gmacs": "10⁹ multiply-adds of one image, counted as in the Sparse DETR paper (1 GMAC = 2 GFLOPs)",
+    }

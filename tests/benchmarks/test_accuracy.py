@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate
+from sparse_detr_deploy.detections import Detections
+from sparse_detr_deploy.errors import InputError
+
+
+def from_truth(dataset: dict[str, Any], image_id: int, shift: float = 0.0) -> Detections:
+    """The annotated boxes of an image as detections, moved to the right by ``shift`` of their width."""
+    entries = [entry for entry in dataset["annotations"] if entry["image_id"] == image_id]
+    boxes = [[x + shift * w, y, x + shift * w + w, y + h] for x, y, w, h in (entry["bbox"] for entry in entries)]
+    return Detections(
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.linspace(0.9, 0.8, len(entries), dtype=np.float32),
+        np.array([entry["category_id"] for entry in entries], dtype=np.int32),
+        (90, 120),
+    )
+
+
+@pytest.fixture
+def dataset(annotations: Path, images: Path) -> dict[str, Any]:
+    return Annotations.read(annotations, images).dataset
+
+
+def test_perfect_detections(dataset: dict[str, Any]) -> None:
+    found = evaluate(dataset, {image_id: from_truth(dataset, image_id) for image_id in (10, 12)})
+    assert found.to_dict() == {
+        "AP": pytest.approx(1.0),
+        "AP50": pytest.approx(1.0),
+        "AP75": pytest.approx(1.0),
+        "AP_small": pytest.approx(1.0),
+        "AP_medium": pytest.approx(1.0),
+        "AP_large": None,
+        "images": 2,
+    }
+
+
+def test_wrong_labels_find_nothing(dataset: dict[str, Any]) -> None:
+    truth = from_truth(dataset, 10)
+    wrong = Detections(truth.boxes, truth.scores, truth.labels + 50, truth.image_size)
+    assert evaluate(dataset, {10: wrong}).values["AP"] == 0.0
+
+
+def test_shifted_boxes_lose_the_strict_thresholds(dataset: dict[str, Any]) -> None:
+    # moved by a fifth of the width: IoU 0.8 / 1.2
+    found = evaluate(dataset, {image_id: from_truth(dataset, image_id, 0.2) for image_id in (10, 12)}).values
+    assert found["AP50"] == pytest.approx(1.0)
+    assert found["AP75"] == 0.0
+    assert found["AP"] == pytest.approx(0.4)  # of the ten thresholds 0.5, 0.55, 0.6 and 0.65
+
+
+def test_no_detections(dataset: dict[str, Any]) -> None:
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), (90, 120))
+    assert evaluate(dataset, {10: nothing}).values["AP"] == 0.0
+
+
+def test_only_images_that_are_there(annotations: Path, images: Path) -> None:
+    read = Annotations.read(annotations, images)
+    assert read.paths == {10: images / "0.png", 12: images / "2.png"}
+    assert read.absent == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda coco: coco.pop("images"), "no list 'images'"),
+        (lambda coco: coco.pop("annotations"), "no list 'annotations'"),
+        (lambda coco: coco["annotations"][1].pop("bbox"), "no 'bbox'"),
+        (lambda coco: coco["annotations"][1].update(bbox=[1, 2]), "bbox"),
+        (lambda coco: coco["annotations"][1].update(bbox=["a", 2, 3, 4]), "bbox"),
+        (lambda coco: coco["images"][0].update(id="first"), "whole number"),
+        (lambda coco: [image.update(file_name="x.png") for image in coco["images"]], "none of the 3 images"),
+    ],
+)
+def test_not_coco(coco: dict[str, Any], change: Any, message: str, tmp_path: Path, images: Path) -> None:
+    change(coco)
+    file = tmp_path / "changed.json"
+    file.write_text(json.dumps(coco))
+    with pytest.raises(InputError, match=message):
+        Annotations.read(file, images)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "3"])
+def test_no_json_object(text: str, tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "broken.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"broken\.json"):
+        Annotations.read(file, images)

@@ -1,0 +1,215 @@
+"""``sparse-detr-bench run`` on tiny files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from click.testing import CliRunner, Result
+
+from sparse_detr_deploy.benchmarks.cli import main
+from sparse_detr_deploy.benchmarks.memory import own_peak
+from sparse_detr_deploy.benchmarks.results import Report
+from sparse_detr_deploy.hashing import sha256_of
+
+
+def bench(*arguments: object) -> Result:
+    """One thread: two sessions that spin for work slow each other down on a busy machine."""
+    return CliRunner().invoke(main, ["run", "--threads=1", *map(str, arguments)], catch_exceptions=False)
+
+
+def refused(result: Result, exit_code: int, *messages: str) -> None:
+    assert result.exit_code == exit_code, result.output
+    for message in messages:
+        assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture(scope="module")
+def results(artefacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """The folder with the outputs of one run of all three artefacts."""
+    folder = tmp_path_factory.mktemp("results")
+    outputs = [f"--{name}={folder / f'results.{suffix}'}" for name, suffix in (("json", "json"), ("csv", "csv"))]
+    outputs.append(f"--plot={folder / 'plot.png'}")
+    arguments = ["--keep-ratio=0.1", "--keep-ratio=0.5", "--rounds=9", "--warmup=1"]
+    return folder, bench(*artefacts.values(), *outputs, *arguments)
+
+
+def test_rows(results: tuple[Path, Result], artefacts: dict[str, Path]) -> None:
+    folder, result = results
+    assert result.exit_code == 0, result.stderr
+    report = Report.read(folder / "results.json")
+    assert [(row.name, row.rho, row.kept) for row in report.rows] == [
+        ("r50_rho30_128x160", 0.3, 128),
+        ("r50_rhodyn_128x160", 0.1, 43),
+        ("r50_rhodyn_128x160", 0.5, 214),
+        ("r50_dense_128x160_b1-2", None, 426),
+    ]
+    gmacs = [row.gmacs or 0 for row in report.rows]
+    assert gmacs[1] < gmacs[0] < gmacs[2]
+    for row in report.rows:
+        path = next(path for path in artefacts.values() if path.name == row.artefact)
+        assert row.sha256 == sha256_of(path)
+        assert len(row.samples_ms.inference) == 9
+        assert all(value > 0 for value in row.samples_ms.inference)
+        assert row.tokens == 426
+        # a process that has loaded a network holds more than its weights
+        assert row.peak_memory_mib is not None
+        assert row.peak_memory_mib > path.stat().st_size / 2**20
+        assert row.runtime["num_threads"] == 1
+
+
+def test_json_document(results: tuple[Path, Result]) -> None:
+    document = json.loads((results[0] / "results.json").read_text())
+    row = document["rows"][0]
+    for part in ("preprocess", "inference", "postprocess", "total"):
+        assert set(row["statistics"][part]) == {"mean_ms", "std_ms", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "fps"}
+    assert row["stability"]["verdict"] in ("stable", "unstable")
+    environment = document["environment"]
+    for key in ("cpu", "cores_usable", "memory_gib", "os", "python", "toolkit_version", "git_commit", "time_utc"):
+        assert key in environment
+    assert "onnxruntime" in environment["packages"]
+    assert len(environment["load_average_start"]) == len(environment["load_average_end"]) == 3
+    assert "resident" in document["settings"]["peak_memory"]
+
+
+def test_csv_table(results: tuple[Path, Result]) -> None:
+    with (results[0] / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    report = Report.read(results[0] / "results.json")
+    assert [row["rho"] for row in rows] == ["0.3", "0.1", "0.5", ""]
+    for line, row in zip(rows, report.rows, strict=True):
+        assert line["sha256"] == row.sha256
+        assert float(line["inference_p50_ms"]) == pytest.approx(row.statistics().p50)
+        assert line["stability"] == row.stability.verdict
+
+
+def test_plot(results: tuple[Path, Result]) -> None:
+    picture = cv2.imread(str(results[0] / "plot.png"))
+    assert picture.shape[0] > 300
+    assert picture.std() > 1
+
+
+def test_table_is_for_people(results: tuple[Path, Result]) -> None:
+    result = results[1]
+    assert result.stdout == ""
+    assert "r50_dense_128x160_b1-2" in result.stderr
+    assert "1.00×" in result.stderr
+
+
+def test_nothing_else_is_left(results: tuple[Path, Result]) -> None:
+    assert sorted(path.name for path in results[0].iterdir()) == ["plot.png", "results.csv", "results.json"]
+
+
+def test_accuracy_and_unreadable_images(artefacts: dict[str, Path], images: Path, coco: dict[str, Any]) -> None:
+    coco["images"].append({"id": 11, "file_name": "1.png"})  # the corrupt one
+    annotations = images.parent / "coco.json"
+    annotations.write_text(json.dumps(coco))
+    arguments = ["--images", images, "--annotations", annotations, "--json", "-", "--rounds", 1, "--warmup", 0]
+    result = bench(artefacts["fixed"], artefacts["dense"], *arguments)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert "1.png" in result.stderr
+    assert len(document["left_out"]) == 1
+    assert "1.png" in document["left_out"][0]
+    assert "1 annotated images are not in" in result.stderr
+    for row in document["rows"]:
+        assert row["accuracy"]["images"] == 2
+        assert 0 <= row["accuracy"]["AP"] <= 1
+        assert row["stability"]["verdict"] == "too few rounds"
+
+
+def test_batch(artefacts: dict[str, Path]) -> None:
+    result = bench(artefacts["dense"], "--batch", 2, "--rounds", 1, "--warmup", 0, "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["batch"] == 2
+    seconds = row["samples_ms"]["inference"][0] / 1000
+    assert row["statistics"]["inference"]["fps"] == pytest.approx(2 / seconds)
+
+
+def test_bad_settings(artefacts: dict[str, Path], annotations: Path, tmp_path: Path) -> None:
+    fixed = artefacts["fixed"]
+    refused(bench(fixed, "--keep-ratio", 0.1), 2, "dynamic")
+    refused(bench(artefacts["dynamic"], "--keep-ratio", 1.5), 2, "keep ratio")
+    refused(bench(fixed, "--batch", 2), 2, "batches of 1")
+    refused(bench(fixed, "--annotations", annotations), 2, "--images")
+    refused(bench(fixed, "--backend", "openvino", "--provider", "cuda"), 2, "CPU only")
+    refused(bench(fixed, "--backend", "openvino"), 4, "--inline-functions")
+    (tmp_path / "empty").mkdir()
+    refused(bench(fixed, "--images", tmp_path / "empty"), 2, "holds no image")
+    refused(bench(fixed, "--images", tmp_path / "nowhere"), 2, "not a folder")
+
+
+def test_only_corrupt_images(artefacts: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"")
+    refused(bench(artefacts["fixed"], "--images", folder), 2, "a.jpg is empty", "no readable image")
+
+
+def test_annotations_that_are_not_coco(artefacts: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"boxes": []}')
+    refused(bench(artefacts["fixed"], "--images", images, "--annotations", wrong), 2, "not a COCO")
+
+
+def test_bad_artefacts(artefacts: dict[str, Path], tmp_path: Path) -> None:
+    refused(bench(tmp_path / "none.onnx"), 4, "does not exist")
+    truncated = tmp_path / "cut.onnx"
+    truncated.write_bytes(artefacts["fixed"].read_bytes()[:1000])
+    refused(bench(artefacts["fixed"], truncated), 4, "cut.onnx")
+    foreign = tmp_path / "foreign.txt"
+    foreign.write_text("not ours")
+    refused(bench(foreign), 4, "foreign.txt")
+
+
+def test_outputs_are_checked_before_any_work(artefacts: dict[str, Path], tmp_path: Path) -> None:
+    missing = tmp_path / "none.onnx"  # would be refused next
+    (tmp_path / "file").write_text("")
+    refused(bench(missing, "--json", tmp_path / "file" / "results.json"), 6, "cannot be written")
+    refused(bench(missing, "--csv", tmp_path), 6, "is a folder")
+    refused(bench(missing, "--plot", tmp_path / "plot.bmp"), 2, ".png")
+    refused(bench(missing, "--plot", "-"), 2, "stdout")
+    refused(bench(missing, "--json", tmp_path / "x.csv", "--csv", tmp_path / "x.csv"), 2, "one name")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
+def test_read_only_folder(artefacts: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    refused(bench(artefacts["fixed"], "--json", folder / "results.json"), 6, "cannot be written")
+
+
+def test_a_copy_gets_a_name_of_its_own(artefacts: dict[str, Path], tmp_path: Path) -> None:
+    copy = shutil.copy(artefacts["fixed"], tmp_path)
+    result = bench(artefacts["fixed"], copy, "--rounds", 1, "--warmup", 0, "--json", "-")
+    assert [row["name"] for row in json.loads(result.stdout)["rows"]] == ["r50_rho30_128x160", "r50_rho30_128x160 (2)"]
+
+
+def test_running_needs_no_torch(artefacts: dict[str, Path]) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from sparse_detr_deploy.benchmarks.cli import main\n"
+        "main(sys.argv[1:])"
+    )
+    arguments = ["run", str(artefacts["fixed"]), "--rounds", "1", "--threads", "1", "--json", "-"]
+    finished = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert len(json.loads(finished.stdout)["rows"]) == 1
+
+
+def test_memory_is_of_the_artefact_alone(results: tuple[Path, Result]) -> None:
+    # Linux hands ru_maxrss down to children, and this process, which has exported networks, is larger than they are
+    for row in Report.read(results[0] / "results.json").rows:
+        assert row.peak_memory_mib is not None
+        assert row.peak_memory_mib < own_peak()
