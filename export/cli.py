@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
 @click.option("--uint8-input", is_flag=True, help="Take uint8 pixels and normalise inside the graph.")
 @click.option("--inline-functions", is_flag=True, help="Standard ops only (for OpenVINO).")
 @click.option("--class-names", type=click.Path(path_type=Path), help="Text file, a name a line, or a JSON list.")
-@click.option("--verify-images", type=click.Path(path_type=Path), help="Verify on the images of this folder.")
+@click.option(
+    "--verify-images", type=click.Path(path_type=Path), help="Verify on the images of this folder (the first 16)."
+)
 @click.option("--architecture", type=click.Choice(["r50", "swint"]), help="With --random-weights, for benchmarks.")
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights in place of a checkpoint.")
 @click.option("--dense", is_flag=True, help="With --random-weights: a dense encoder.")
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
 @reports_errors
 def main(**options: Any) -> None:
-    """Export CHECKPOINT to one verified ONNX file for each --rho (default: the ρ it was trained with)."""
+    """Export CHECKPOINT to one verified ONNX file for each --rho (default: the one it was trained with)."""
+    _check_installation()
     from sparse_detr_deploy.export.spec import parse_batch, parse_rho, parse_size
 
     height, width = parse_size(options["size"])
@@ -49,8 +53,14 @@ def main(**options: Any) -> None:
     specs = _specs(model.config, rhos, height, width, batch, names, options)
     results = _export(model, specs, options)
     if options["as_json"]:
-        click.echo(json.dumps([result.to_dict() for result in results], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
     _print_table(results)
+
+
+def _check_installation() -> None:
+    for package in ("torch", "onnx", "onnxscript", "onnxruntime", "rich"):
+        if importlib.util.find_spec(package) is None:
+            raise BackendError(f"{package} is not installed: pip install 'sparse-detr-deploy[export]'")
 
 
 def _model(options: dict[str, Any]) -> SparseDETR:
@@ -60,11 +70,9 @@ def _model(options: dict[str, Any]) -> SparseDETR:
         raise InputError("give either a CHECKPOINT or --architecture with --random-weights SEED")
     if options["dense"] and not random:
         raise InputError("--dense belongs to --random-weights: a checkpoint tells itself whether it is dense")
-    try:
-        from sparse_detr_deploy.export.checkpoint import load_checkpoint
-        from sparse_detr_deploy.export.random_weights import random_model
-    except ImportError as error:
-        raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[export]'") from None
+    from sparse_detr_deploy.export.checkpoint import load_checkpoint
+    from sparse_detr_deploy.export.random_weights import random_model
+
     if not random:
         return load_checkpoint(options["checkpoint"])
     if options["architecture"] is None or options["random_weights"] is None:
@@ -114,7 +122,9 @@ def _export(model: SparseDETR, specs: list[ExportSpec], options: dict[str, Any])
     console = Console(stderr=True)
     images = None
     if options["verify_images"] is not None:
-        images = list(read_verification_images(options["verify_images"], lambda text: console.print(f"left out: {text}")))
+        images = read_verification_images(
+            options["verify_images"], lambda text: click.echo(f"left out: {text}", err=True)
+        )
         if not images:
             raise InputError(f"{options['verify_images']} holds no readable image")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -134,16 +144,26 @@ def _read_class_names(path: Path | None) -> tuple[str, ...] | None:
     if path is None:
         return None
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the class names {path} cannot be read ({error})") from None
-    if text.lstrip().startswith("["):
+    if text.lstrip().startswith(("[", "{")):
         try:
             names = json.loads(text)
         except ValueError as error:
             raise InputError(f"the class names {path} are not a JSON list ({error})") from None
-        return tuple(str(name) for name in names)
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f"the class names {path} are JSON, but not a list of strings (one for each label, from 0)")
+        return tuple(names)
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    if not lines:
+        raise InputError(f"the class names {path} are empty: give one name a line, from label 0 on")
+    if "" in lines:
+        raise InputError(
+            f"the class names {path} have nothing on line {lines.index('') + 1}, and the names after it would move: "
+            "write N/A for a label that is not used"
+        )
+    return tuple(lines)
 
 
 def _print_table(results: list[ExportResult]) -> None:

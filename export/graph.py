@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -136,11 +137,21 @@ def export_onnx(model: SparseDETR, spec: ExportSpec) -> onnx.ModelProto:
         )
     assert program is not None
     proto: onnx.ModelProto = program.model_proto
+    _name_batch(proto)
     add_functions(proto)
     if spec.inline_functions:
         proto = inline_functions(proto)
     set_metadata(proto, describe(model, spec))
     return proto
+
+
+def _name_batch(proto: onnx.ModelProto) -> None:
+    """Call the dynamic dimension ``batch``: the exporter names it after its own symbol."""
+    symbol = proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if symbol and dimension.dim_param:
+                dimension.dim_param = re.sub(rf"\b{symbol}\b", "batch", dimension.dim_param)
 
 
 def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:

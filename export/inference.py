@@ -1,7 +1,8 @@
-"""The architecture of a checkpoint from the shapes of its tensors and its training arguments."""
+"""The architecture of a checkpoint from its training arguments and the shapes of its tensors."""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,58 +12,116 @@ from torch import Tensor
 
 from sparse_detr_deploy.errors import CheckpointError
 from sparse_detr_deploy.modeling import ModelConfig
+from sparse_detr_deploy.modeling.config import BACKBONES
+
+_DECODER, _ENCODER = "transformer.decoder", "transformer.encoder"
+_NEEDED = '{"num_queries": 300, "eff_specific_head": false}'
+_NEEDED_SPARSE = '{"rho": 0.3, "num_queries": 300, "eff_specific_head": true}'
+# what a network can have; more is a damaged file, and would take all memory before its tensors are compared
+_LIMITS = {
+    "num_classes": (1, 100_000),
+    "num_queries": (1, 100_000),
+    "num_feature_levels": (1, 8),
+    "hidden_dim": (32, 4096),
+    "nheads": (1, 256),
+    "enc_layers": (1, 64),
+    "dec_layers": (1, 64),
+    "dim_feedforward": (1, 65_536),
+    "enc_n_points": (1, 64),
+    "dec_n_points": (1, 64),
+}
 
 
 def config_from_tensors(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) -> ModelConfig:
-    """The architecture; what the shapes tell wins over ``args``, because they are what was trained.
+    """The architecture: what ``args`` tell, and the rest from the shapes.
+
+    Loading compares the two, so ``args`` that are wrong end in a message that names the keys.
 
     Raises:
-        CheckpointError: not a detector of this family, or something neither shapes nor arguments tell.
+        CheckpointError: not a detector of this family, arguments of a wrong type, or something neither shapes nor
+            arguments tell.
     """
-    if "transformer.level_embed" not in tensors or "class_embed.0.weight" not in tensors:
-        raise CheckpointError(
-            "no detector of the Deformable DETR family: transformer.level_embed or class_embed.0.weight is missing "
-            f"(found {', '.join(list(tensors)[:3])}, …)"
-        )
-    levels, hidden_dim = tensors["transformer.level_embed"].shape
+    levels, hidden_dim = _shape(tensors, "transformer.level_embed", 2)
+    classes, _ = _shape(tensors, "class_embed.0.weight", 2)
     two_stage = "transformer.enc_output.weight" in tensors
     sparse = "transformer.enc_mask_predictor.layer1.0.weight" in tensors
+    args = checked_arguments(args)
+    if sparse and not args.get("rho"):
+        raise CheckpointError(
+            "it has a scoring network (enc_mask_predictor) but no keep ratio 'rho' among its arguments: "
+            f"put {_NEEDED_SPARSE} with the values it was trained with as JSON beside it"
+        )
+    if two_stage and not args:
+        raise CheckpointError(
+            "it is a two-stage model without arguments, and its tensors do not tell how many queries it has: "
+            f"put {_NEEDED} with the values it was trained with as JSON beside it"
+        )
     told: dict[str, Any] = {
         "backbone": _backbone(tensors),
         "num_feature_levels": levels,
         "hidden_dim": hidden_dim,
-        "num_classes": tensors["class_embed.0.weight"].shape[0],
-        "enc_layers": _count(tensors, r"transformer\.encoder\.layers\.(\d+)\."),
-        "dec_layers": _count(tensors, r"transformer\.decoder\.layers\.(\d+)\."),
+        "num_classes": classes,
+        "enc_layers": _count(tensors, rf"{_ENCODER}\.layers\.(\d+)\."),
+        "dec_layers": _count(tensors, rf"{_DECODER}\.layers\.(\d+)\."),
         "two_stage": two_stage,
-        "use_enc_aux_loss": "transformer.encoder.class_embed.0.weight" in tensors,
         "with_box_refine": _heads_differ(tensors),
     }
-    feed_forward = tensors.get("transformer.decoder.layers.0.linear1.weight")
-    if feed_forward is not None:
-        told["dim_feedforward"] = feed_forward.shape[0]
-    if two_stage and "transformer.pos_trans.weight" in tensors:
-        told["eff_query_init"] = tensors["transformer.pos_trans.weight"].shape[0] == hidden_dim
-    if not two_stage:
-        told["refine_references"] = "transformer.decoder.bbox_embed.0.layers.0.weight" in tensors
-        if "query_embed.weight" in tensors:
-            told["num_queries"] = tensors["query_embed.weight"].shape[0]
-    heads = int(args.get("nheads", 8))
-    for part, layer in (("enc_n_points", "encoder.layers.0.self_attn"), ("dec_n_points", "decoder.layers.0.cross_attn")):
-        weights = tensors.get(f"transformer.{layer}.attention_weights.weight")
-        if weights is not None:
-            told[part] = weights.shape[0] // (heads * levels)
-    merged = {**args, **told}
-    if sparse and not merged.get("rho"):
+    told["refine_references"] = _refines(tensors, two_stage, args.get("with_box_refine", told["with_box_refine"]))
+    heads = _count(tensors, r"class_embed\.(\d+)\.")
+    told["use_enc_aux_loss"] = f"{_ENCODER}.class_embed.0.weight" in tensors or heads > told["dec_layers"] + two_stage
+    if f"{_DECODER}.layers.0.linear1.weight" in tensors:
+        told["dim_feedforward"] = _shape(tensors, f"{_DECODER}.layers.0.linear1.weight", 2)[0]
+    if two_stage:
+        told["eff_query_init"] = _shape(tensors, "transformer.pos_trans.weight", 2)[0] == hidden_dim
+    elif "query_embed.weight" in tensors:
+        told["num_queries"] = _shape(tensors, "query_embed.weight", 2)[0]
+    samples = args.get("nheads", 8) * max(levels, 1)
+    for part, layer in (
+        ("enc_n_points", f"{_ENCODER}.layers.0.self_attn"),
+        ("dec_n_points", f"{_DECODER}.layers.0.cross_attn"),
+    ):
+        if f"{layer}.attention_weights.weight" in tensors:
+            told[part] = _shape(tensors, f"{layer}.attention_weights.weight", 2)[0] // samples
+    if sparse:
+        told["eff_specific_head"] = True  # every published sparse model
+    if args.get("backbone") not in BACKBONES:
+        args.pop("backbone", None)
+    return ModelConfig.from_mapping(_limited({**told, **args}))
+
+
+def checked_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
+    """``args`` without ``None``, the fields of :class:`ModelConfig` among them of the right type."""
+    result = {str(key): value for key, value in args.items() if value is not None}
+    for field in dataclasses.fields(ModelConfig):
+        if field.name not in result:
+            continue
+        value, kind = result[field.name], str(field.type).split(" ")[0]
+        if kind == "bool" and isinstance(value, int) and value in (0, 1):
+            result[field.name] = bool(value)
+        elif kind == "int" and isinstance(value, (int, float)) and value == value // 1 and not isinstance(value, bool):
+            result[field.name] = int(value)
+        elif kind == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
+            result[field.name] = float(value)
+        elif kind != "str" or not isinstance(value, str):
+            raise CheckpointError(f"its argument {field.name} is {value!r}, but {kind} is needed")
+    return _limited(result)
+
+
+def _limited(values: dict[str, Any]) -> dict[str, Any]:
+    for name, (least, most) in _LIMITS.items():
+        if name in values and not least <= values[name] <= most:
+            raise CheckpointError(f"{name} is {values[name]}, but {least} to {most} is possible")
+    return values
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+    if key not in tensors:
         raise CheckpointError(
-            "the checkpoint has a scoring network (enc_mask_predictor) but no 'rho' among its arguments: "
-            'put {"rho": 0.3, "eff_specific_head": true} as JSON beside it'
+            f"no detector of the Deformable DETR family: {key} is missing (found {', '.join(list(tensors)[:3])}, …)"
         )
-    if not sparse:
-        merged["rho"] = 0.0
-    if sparse and "eff_specific_head" not in merged:
-        merged["eff_specific_head"] = True  # every published sparse model
-    return ModelConfig.from_mapping(merged)
+    if tensors[key].ndim != dimensions:
+        raise CheckpointError(f"{key} is {list(tensors[key].shape)}, but {dimensions} dimensions are expected")
+    return tuple(tensors[key].shape)
 
 
 def _count(tensors: Iterable[str], pattern: str) -> int:
@@ -78,6 +137,23 @@ def _backbone(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _heads_differ(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the box heads are separate modules: those of a model without refinement are one, saved several times."""
-    first, second = (tensors.get(f"bbox_embed.{index}.layers.0.weight") for index in (0, 1))
-    return first is not None and second is not None and not torch.equal(first, second)
+    """Whether the heads are separate modules: those of a model without refinement are one, saved several times."""
+    for key, first in tensors.items():
+        match = re.match(r"(class_embed|bbox_embed)\.0\.(.+)", key)
+        if match is None:
+            continue
+        for other, value in tensors.items():
+            if re.fullmatch(rf"{match[1]}\.\d+\.{re.escape(match[2])}", other) and not torch.equal(first, value):
+                return True
+    return False
+
+
+def _refines(tensors: Mapping[str, Tensor], two_stage: bool, box_refine: bool) -> bool:
+    """Whether the decoder moves its reference points: it then has the box heads under its own name too.
+
+    Of two-stage models only those that the original Deformable DETR trained without box refinement do not; their
+    decoder has the class heads and no box heads. A file that stores shared tensors once may have neither.
+    """
+    if f"{_DECODER}.bbox_embed.0.layers.0.weight" in tensors:
+        return True
+    return two_stage and (box_refine or f"{_DECODER}.class_embed.0.weight" not in tensors)

@@ -3,61 +3,66 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.detections import Detections
 
-_Floats = NDArray[np.floating]
-
 
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
-    """The worst pair of two lists of detections; ``box`` in pixels. Infinite where a detection has no partner."""
+    """The worst differences of two lists of detections, ``box`` in pixels, and a line about the worst detection."""
 
     score: float
     box: float
     described: str
 
     def within(self, score: float, box: float) -> bool:
-        """Whether both differences are within the tolerances."""
+        """Whether both differences are within the tolerances (never, if one is NaN)."""
         return self.score <= score and self.box <= box
 
 
-def worst_mismatch(expected: Detections, found: Detections, score_tolerance: float) -> Mismatch:
-    """Match each expected detection with one of the same label and nearly the same score, the nearest box first.
+def worst_mismatch(expected: Detections, found: Detections, score_tolerance: float, box_tolerance: float) -> Mismatch:
+    """Find each detection of ``found`` among all that there are, and measure how far off the worst one is.
 
-    Detections whose score lies within ``score_tolerance`` of the lowest expected score may have fallen off the end
-    of the other list, and are not asked for a partner.
+    Every found detection must be one of ``expected``, no two the same one, and the scores must be the highest ones.
+    So nothing is let off at the end of the list, where scores are close and either of two may be left out.
+
+    Args:
+        expected: every (query, class) pair, best first.
+        found: the best of them, best first.
+        score_tolerance: what a difference of scores is measured by when partners are chosen.
+        box_tolerance: the same for boxes, in pixels.
     """
-    free = np.ones(len(found), dtype=bool)
-    worst = Mismatch(0.0, 0.0, "")
-    end = float(expected.scores.min(initial=1.0)) + score_tolerance
-    for index in range(len(expected)):
-        label, score, box = int(expected.labels[index]), float(expected.scores[index]), expected.boxes[index]
-        candidates = np.flatnonzero(
-            free & (found.labels == label) & (np.abs(found.scores - score) <= max(score_tolerance, 1e-2))
-        )
-        described = f"label {label}, score {score:.4f}, box {np.round(box, 1).tolist()}"
+    free = np.ones(len(expected), dtype=bool)
+    score = box = worst = 0.0
+    described = ""
+    for index in range(len(found)):
+        label, own_score, own_box = int(found.labels[index]), float(found.scores[index]), found.boxes[index]
+        candidates = np.flatnonzero(free & (expected.labels == label))
+        text = f"label {label}, score {own_score:.4f}, box {np.round(own_box, 1).tolist()}"
         if candidates.size == 0:
-            if score > end:
-                return Mismatch(float("inf"), float("inf"), f"{described} has no partner")
-            continue
-        shifts = np.abs(found.boxes[candidates] - box).max(axis=1)
-        nearest = int(shifts.argmin())
-        partner = int(candidates[nearest])
-        shift = float(shifts[nearest])
-        if shift > 1.0 and score <= end:
-            continue
-        free[partner] = False
-        difference = abs(float(found.scores[partner]) - score)
-        if shift > worst.box or difference > worst.score:
-            worst = Mismatch(max(worst.score, difference), max(worst.box, shift), described)
-    return worst
+            return Mismatch(float("inf"), float("inf"), f"{text} has no partner")
+        differences = _distance(expected.scores[candidates], own_score)
+        shifts = _distance(expected.boxes[candidates], own_box).max(axis=1)
+        costs = np.maximum(differences / score_tolerance, shifts / box_tolerance)
+        nearest = int(costs.argmin())
+        free[candidates[nearest]] = False
+        score, box = max(score, float(differences[nearest])), max(box, float(shifts[nearest]))
+        if costs[nearest] > worst:
+            worst, described = float(costs[nearest]), text
+    ranks = _distance(expected.scores[: len(found)], found.scores)
+    if ranks.size and float(ranks.max()) > score:
+        rank = int(ranks.argmax())
+        score = float(ranks[rank])
+        if score > score_tolerance:
+            described = f"rank {rank} has score {found.scores[rank]:.4f} instead of {expected.scores[rank]:.4f}"
+    return Mismatch(score, box, described)
 
 
-def aligned_difference(expected: _Floats, found: _Floats) -> float:
-    """Largest absolute difference between rows of ``expected`` [Q, n] and their nearest rows of ``found`` [Q, n]."""
-    nearest = [float(np.abs(found - row).max(axis=1).min()) for row in expected]
-    return max(nearest, default=0.0)
+def _distance(one: NDArray[Any], other: Any) -> NDArray[Any]:
+    """Absolute difference; infinite where one is NaN, which would otherwise lose every comparison."""
+    distance: NDArray[Any] = np.nan_to_num(np.abs(one - other), nan=np.inf)
+    return distance

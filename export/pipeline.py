@@ -10,11 +10,14 @@ from typing import Any
 
 import onnx
 import onnxruntime
+import torch
 
+from sparse_detr_deploy.errors import BackendError, InputError, SparseDetrError
+from sparse_detr_deploy.export.comparison import VerificationReport
 from sparse_detr_deploy.export.graph import describe, export_onnx, inline_functions, set_metadata
 from sparse_detr_deploy.export.publish import check_output, publish
 from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
-from sparse_detr_deploy.export.verification import VerificationReport, verify
+from sparse_detr_deploy.export.verification import verify
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
@@ -33,13 +36,12 @@ class ExportResult:
     sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for ``--json``."""
+        """Plain values, for ``--json``: where the file is, and its metadata."""
         return {
             "path": str(self.path),
             "sha256": self.sha256,
             "bytes": self.path.stat().st_size,
-            "num_keep": self.metadata.num_keep(),
-            **dataclasses.asdict(self.metadata),
+            **self.metadata.to_dict(),
         }
 
 
@@ -59,10 +61,16 @@ def export_artefacts(
         InputError: a specification does not fit the model.
         OutputError: the folder is not writable, or an artefact is there and ``overwrite`` is not given.
         VerificationError: an artefact differs from the module; it is not published.
+        BackendError: PyTorch or ONNX fails.
     """
+    names: list[str] = []
     for spec in specs:
         spec.check_against(model.config, model.level_shapes(spec.height, spec.width))
-        check_output(output / f"{artefact_name(model.config, spec)}.onnx", overwrite)
+        names.append(artefact_name(model.config, spec))
+        if names[-1] in names[:-1]:
+            raise InputError(f"two of the files would have the name {names[-1]}.onnx: export them to different folders")
+    for name in names:
+        check_output(output / f"{name}.onnx", overwrite)
     return [_export(model, spec, output, overwrite, images, progress) for spec in specs]
 
 
@@ -77,21 +85,40 @@ def _export(
     name = artefact_name(model.config, spec)
     progress(f"{name}: exporting")
     callable_spec = dataclasses.replace(spec, inline_functions=False)
-    proto = export_onnx(model, callable_spec)
-    onnx.checker.check_model(proto)
+    proto = _exported(model, callable_spec, name)
     metadata = describe(model, callable_spec)
     report = verify(model, spec, proto, metadata, images, lambda what: progress(f"{name}: verifying, {what}"))
+    progress(f"{name}: writing")
     if spec.inline_functions:
         proto = inline_functions(proto)
-        onnx.checker.check_model(proto)
-    versions = {
-        **describe(model, spec).versions,
-        "onnxruntime": onnxruntime.__version__,
-        "python": platform.python_version(),
-    }
-    metadata = dataclasses.replace(describe(model, spec), verification=report.to_dict(), versions=versions)
+        _check(proto, name)
+    metadata = describe(model, spec)
+    versions = {**metadata.versions, "onnxruntime": onnxruntime.__version__, "python": platform.python_version()}
+    metadata = dataclasses.replace(metadata, verification=report.to_dict(), versions=versions)
     set_metadata(proto, metadata)
     path = output / f"{name}.onnx"
     with publish(path, overwrite) as temporary:
         temporary.write_bytes(proto.SerializeToString())
     return ExportResult(path, metadata, report, sha256_of(path))
+
+
+def _exported(model: SparseDETR, spec: ExportSpec, name: str) -> onnx.ModelProto:
+    try:
+        proto = export_onnx(model, spec)
+    except SparseDetrError:
+        raise
+    except Exception as error:  # torch.export and its passes raise errors of many kinds
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise BackendError(
+            f"{name}: PyTorch {torch.__version__} cannot export it ({reason}); is there enough memory, and is this "
+            "version among those that the toolkit is tested with?"
+        ) from error
+    _check(proto, name)
+    return proto
+
+
+def _check(proto: onnx.ModelProto, name: str) -> None:
+    try:
+        onnx.checker.check_model(proto)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise BackendError(f"{name}: the exported graph is not valid ONNX ({str(error).strip()})") from error

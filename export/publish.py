@@ -9,22 +9,25 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from sparse_detr_deploy.errors import OutputError
+from sparse_detr_deploy.errors import OutputError, SparseDetrError
 
 
 def check_output(path: Path, overwrite: bool = False) -> None:
     """Raise :class:`OutputError` where ``path`` cannot be written; makes its folder. Call it before heavy work."""
     folder = path.parent
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already: give --force to write over it, or another --output")
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder: a file of this name is to be written")
     try:
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder, but a file of this name is to be written: choose another place")
+        if os.path.lexists(path) and not overwrite:
+            raise OutputError(f"{path} exists already: give --force to write over it, or choose another place")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written to ({error.strerror}): choose another --output") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        if isinstance(error, OutputError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder} cannot be written to ({reason}): choose another place") from None
 
 
 @contextlib.contextmanager
@@ -37,13 +40,23 @@ def publish(path: Path, overwrite: bool = False) -> Iterator[Path]:
     check_output(path, overwrite)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        if isinstance(error, OutputError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"no space left for {path}: free some, or choose another --output") from None
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from None
+        with reports_write_errors(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def reports_write_errors(path: Path) -> Iterator[None]:
+    """Turn an ``OSError`` of the block, which writes ``path``, into an :class:`OutputError` that says how to mend it."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, SparseDetrError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OutputError(
+                f"no space left for {path} ({error.strerror}): free some, or choose another place"
+            ) from None
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}): choose another place") from None

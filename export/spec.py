@@ -10,6 +10,7 @@ from sparse_detr_deploy.modeling.config import ModelConfig
 from sparse_detr_deploy.tokens import LevelShapes, check_keep_ratio, num_tokens
 
 OUTPUTS = ("detections", "raw")
+_LARGEST_FILE = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +61,9 @@ class ExportSpec:
     def check_against(self, config: ModelConfig, level_shapes: LevelShapes | None = None) -> None:
         """Raise :class:`InputError` where a model of ``config`` cannot be exported so."""
         if not config.is_sparse and (self.rho is not None or self.dynamic_rho):
-            raise InputError("the checkpoint has a dense encoder (no scoring network), so there is no ρ: leave --rho out")
+            raise InputError(
+                "the checkpoint has a dense encoder (no scoring network), so there is no ρ: leave --rho out"
+            )
         if config.is_sparse and self.rho is None and not self.dynamic_rho:
             raise InputError("the checkpoint is sparse: give a ρ in (0, 1] or 'dynamic' (1 refines every token)")
         if self.num_detections > config.num_queries * config.num_classes:
@@ -74,6 +77,11 @@ class ExportSpec:
         if min(self.height, self.width) < 32:
             raise InputError(
                 f"a canvas of {self.height}×{self.width} is too small for {config.num_feature_levels} levels: each side needs 32 pixels or more"
+            )
+        constants = 4 * config.hidden_dim * self.height * self.width // 64  # bytes of the finest level's embedding
+        if constants > _LARGEST_FILE:
+            raise InputError(
+                f"a canvas of {self.height}×{self.width} is too large: its position embedding alone would fill the 2 GB that an ONNX file may have"
             )
         if level_shapes is not None and config.two_stage and num_tokens(level_shapes) < config.num_queries:
             raise InputError(

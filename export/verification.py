@@ -1,57 +1,27 @@
-"""Verification of an artefact against the PyTorch module, before it is published.
-
-Selection is a discontinuity: two correct implementations may swap tokens whose scores differ by rounding, and what
-comes after then differs a lot. So it goes in two steps: the selections, which may differ only where the scores are
-equal within rounding; then the detections given the same selections.
-"""
+"""Verification of an artefact against the PyTorch module, before it is published."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import torch
-from numpy.typing import NDArray
 
-from sparse_detr_deploy.detections import Detections
-from sparse_detr_deploy.errors import VerificationError
-from sparse_detr_deploy.export.graph import add_probe_outputs
-from sparse_detr_deploy.export.matching import aligned_difference, worst_mismatch
+from sparse_detr_deploy.errors import ArtefactError, OutputError, VerificationError
+from sparse_detr_deploy.export.comparison import VerificationReport, compare
+from sparse_detr_deploy.export.graph import add_probe_outputs, inline_functions
 from sparse_detr_deploy.export.spec import ExportSpec
-from sparse_detr_deploy.images import Image
+from sparse_detr_deploy.images import Image, list_images, readable_images
 from sparse_detr_deploy.metadata import Metadata
-from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
-from sparse_detr_deploy.postprocessing import best_pairs, finish
-from sparse_detr_deploy.preprocessing import Feed, prepare
+from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.preprocessing import prepare
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
-SCORE_TOLERANCE = 1e-3
-BOX_TOLERANCE = 0.1
-RAW_TOLERANCE = 2e-3
-_SELECTION_TOLERANCE = 1e-3
-
-
-@dataclasses.dataclass
-class VerificationReport:
-    """Worst differences over all batches, ratios and kernels: scores, box shift in pixels, raw outputs, swapped tokens."""
-
-    batches: list[int] = dataclasses.field(default_factory=list)
-    keep_ratios: list[float] = dataclasses.field(default_factory=list)
-    kernels: list[str] = dataclasses.field(default_factory=list)
-    images: int = 0
-    score: float = 0.0
-    box_pixels: float = 0.0
-    raw: float = 0.0
-    swapped_tokens: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for metadata."""
-        return dataclasses.asdict(self)
+MOST_IMAGES = 16
 
 
 def verify(
@@ -62,7 +32,10 @@ def verify(
     images: Sequence[Image] | None = None,
     progress: Callable[[str], None] = lambda message: None,
 ) -> VerificationReport:
-    """Compare ``proto`` with ``model`` at every promised batch, with the function bodies and with the fused kernels.
+    """Compare ``proto`` with ``model`` at every promised batch, at the usual one on every image.
+
+    The file is run with the function bodies and, where they are built, with the fused kernels; with
+    ``spec.inline_functions`` its expansion into standard ops is run instead, because that is what is published.
 
     Args:
         model: the module that was exported.
@@ -74,36 +47,84 @@ def verify(
 
     Raises:
         VerificationError: a difference beyond the tolerances; the message names the worst offender.
+        OutputError: there is no space for temporary files.
     """
     report = VerificationReport()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "probed.onnx"
-        probed = add_probe_outputs(proto)
-        onnx.save(probed, path)
-        for native in (False, True):
-            runner = OnnxRuntimeRunner(path, native=native)
-            kernels = str(runner.describe()["custom_ops"])
-            if native and kernels != "native":
-                continue
-            report.kernels.append(kernels)
-            for batch in sorted(set(spec.batch)):
-                for ratio in _ratios(model, spec):
-                    progress(f"batch {batch}" + (f", ρ {ratio:g}" if ratio else "") + f", {kernels}")
-                    where = f"{metadata.name}, batch {batch}, ρ {ratio}, {kernels}"
-                    feed = _feed(spec, metadata, batch, ratio, images)
-                    _compare(model, metadata, feed, ratio, runner.run(feed), report, where)
-                    report.batches.append(batch)
-                    report.images += batch
-            runner.close()
-    report.batches = sorted(set(report.batches))
-    report.keep_ratios = [ratio for ratio in _ratios(model, spec) if ratio]
+    ratios = _keep_ratios(model, spec)
+    with _probed_file(proto, spec) as path:
+        for native in (False,) if spec.inline_functions else (False, True):
+            with _opened(path, native, metadata.name) as runner:
+                kernels = "inlined" if spec.inline_functions else str(runner.describe()["custom_ops"])
+                if native and kernels != "native":
+                    continue
+                report.kernels.append(kernels)
+                for batch, ratio in itertools.product(sorted(set(spec.batch)), ratios):
+                    shown = f"batch {batch}{'' if ratio is None else f', ρ {ratio:g}'}, {kernels}"
+                    progress(shown)
+                    for group in _groups(spec, batch, images):
+                        feed = prepare(group, metadata, keep_ratio=ratio if metadata.dynamic_rho else None)
+                        found = runner.run(feed)
+                        compare(model, metadata, feed, ratio, found, report, f"{metadata.name}, {shown}")
+                        report.images += batch
+    report.batches = sorted(set(spec.batch))
+    report.keep_ratios = [ratio for ratio in ratios if ratio is not None]
     return report
 
 
-def _ratios(model: SparseDETR, spec: ExportSpec) -> list[float | None]:
+@contextlib.contextmanager
+def _probed_file(proto: onnx.ModelProto, spec: ExportSpec) -> Iterator[Path]:
+    """A temporary file of the graph with its selections as further outputs."""
+    probed = add_probe_outputs(proto)
+    if spec.inline_functions:
+        probed = inline_functions(probed)
+    with tempfile.TemporaryDirectory(prefix="sparse-detr-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "probed.onnx"
+        try:
+            path.write_bytes(probed.SerializeToString())
+        except OSError as error:
+            raise OutputError(
+                f"the verification needs {probed.ByteSize() / 1e6:.0f} MB in {folder}, and it cannot be written to "
+                f"({error.strerror}): free some space, or name another folder by the environment variable TMPDIR"
+            ) from None
+        yield path
+
+
+@contextlib.contextmanager
+def _opened(path: Path, native: bool, name: str) -> Iterator[OnnxRuntimeRunner]:
+    try:
+        runner = OnnxRuntimeRunner(path, native=native)
+    except ArtefactError as error:
+        raise VerificationError(f"{name}: ONNX Runtime does not load it: {error}") from None
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+def _keep_ratios(model: SparseDETR, spec: ExportSpec) -> list[float | None]:
     if not model.config.is_sparse:
         return [None]
-    return [0.1, model.config.rho, 1.0] if spec.dynamic_rho else [spec.rho]
+    return list(dict.fromkeys([0.1, model.config.rho, 1.0])) if spec.dynamic_rho else [spec.rho]
+
+
+def _groups(spec: ExportSpec, batch: int, images: Sequence[Image] | None) -> Iterator[list[Image]]:
+    """Groups of ``batch`` images: all of ``images`` at the usual batch and one group at another, or synthetic ones."""
+    if images is None:
+        images = _synthetic_images(spec, batch)
+    elif batch != spec.batch[1]:
+        images = images[:batch]
+    for start in range(0, len(images), batch):
+        yield [images[(start + offset) % len(images)] for offset in range(batch)]
+
+
+def _synthetic_images(spec: ExportSpec, count: int) -> list[Image]:
+    """``count`` images; for a padded artefact at least three: lower than the canvas, narrower, and filling it."""
+    shares = [(0.8, 1.0), (1.0, 0.7), (1.0, 1.0)] if spec.padded else [(1.0, 1.0)]
+    sizes = [
+        (max(1, int(spec.height * rows)), max(1, int(spec.width * columns)))
+        for rows, columns in itertools.islice(itertools.cycle(shares), max(count, len(shares)))
+    ]
+    return [synthetic_image(seed, height, width) for seed, (height, width) in enumerate(sizes)]
 
 
 def synthetic_image(seed: int, height: int, width: int) -> Image:
@@ -119,111 +140,7 @@ def synthetic_image(seed: int, height: int, width: int) -> Image:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def _feed(
-    spec: ExportSpec, metadata: Metadata, batch: int, ratio: float | None, images: Sequence[Image] | None
-) -> Feed:
-    chosen = []
-    for index in range(batch):
-        if images:
-            chosen.append(images[index % len(images)])
-        else:
-            # every other image of a padded artefact leaves part of the canvas free
-            shrink = 4 if spec.padded and index % 2 == 0 else 5
-            chosen.append(synthetic_image(index, spec.height * shrink // 5, spec.width))
-    dynamic = ratio if metadata.dynamic_rho else None
-    return prepare(chosen, metadata, keep_ratio=dynamic)
-
-
-@torch.no_grad()
-def _compare(
-    model: SparseDETR,
-    metadata: Metadata,
-    feed: Feed,
-    ratio: float | None,
-    found: Feed,
-    report: VerificationReport,
-    where: str,
-) -> None:
-    images = torch.from_numpy(feed["images"])
-    sizes = torch.from_numpy(feed["image_sizes"]) if metadata.padded else None
-    if metadata.input_dtype == "uint8":
-        mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (metadata.mean, metadata.std))
-        images = (images.float() - mean) / std
-        if sizes is not None:
-            for image, (height, width) in zip(images, sizes.tolist(), strict=True):
-                image[:, height:], image[:, :, width:] = 0, 0
-    selections = {
-        "selected_tokens": torch.from_numpy(found["probe_indices"]) if "probe_indices" in found else None,
-        "selected_proposals": torch.from_numpy(found["probe_proposals"]) if "probe_proposals" in found else None,
-    }
-    expected = model(images, sizes, ratio, **selections)
-    if "probe_indices" in found:
-        own = model.transformer.select(expected.token_scores, _grid(model, images, sizes), float(ratio or 0))
-        scores = expected.token_scores.numpy()
-        report.swapped_tokens = max(
-            report.swapped_tokens, _check_selection(scores, own.numpy(), found["probe_indices"], where)
-        )
-    _check_outputs(expected, found, metadata, report, where)
-
-
-def _grid(model: SparseDETR, images: torch.Tensor, sizes: torch.Tensor | None) -> Any:
-    return model.grid(images.shape[2], images.shape[3], sizes)
-
-
-def _check_selection(scores: NDArray[Any], expected: NDArray[Any], found: NDArray[Any], where: str) -> int:
-    """Number of tokens that only one side selected; their scores must be equal within rounding."""
-    swapped = 0
-    for image, (row, one, other) in enumerate(zip(scores, expected, found, strict=True)):
-        only_one, only_other = np.setdiff1d(one, other), np.setdiff1d(other, one)
-        if only_one.size != only_other.size:
-            raise VerificationError(
-                f"{where}, image {image}: {np.unique(other).size} tokens are selected instead of {np.unique(one).size}"
-            )
-        if only_one.size == 0:
-            continue
-        swapped += only_one.size
-        gap = float(row[only_one].max() - row[only_other].min())
-        spread = max(1.0, float(np.abs(row).max()))
-        if gap > _SELECTION_TOLERANCE * spread:
-            raise VerificationError(
-                f"{where}, image {image}: {only_one.size} selected tokens differ, with scores up to {gap:.2e} apart; "
-                "only rounding may swap them"
-            )
-    return swapped
-
-
-def _check_outputs(
-    expected: DetectorOutput, found: Feed, metadata: Metadata, report: VerificationReport, where: str
-) -> None:
-    logits, boxes = expected.pred_logits.numpy(), expected.pred_boxes.numpy()
-    canvas = (metadata.height, metadata.width)
-    if metadata.outputs == "raw":
-        for image in range(len(logits)):
-            one = np.concatenate([logits[image], boxes[image]], axis=1)
-            other = np.concatenate([found["pred_logits"][image], found["pred_boxes"][image]], axis=1)
-            report.raw = max(report.raw, aligned_difference(one, other))
-        if not report.raw <= RAW_TOLERANCE:
-            raise VerificationError(f"{where}: raw outputs differ by {report.raw:.2e} (allowed: {RAW_TOLERANCE:g})")
-        return
-    results = finish(found, [canvas] * len(logits), metadata)
-    for image, result in enumerate(results):
-        corners, scores, labels = best_pairs(logits[image], boxes[image], metadata.num_detections)
-        limits = np.array([canvas[1], canvas[0]] * 2, dtype=np.float32)
-        truth = Detections((corners * limits).clip(0, limits), scores, labels, canvas)
-        mismatch = worst_mismatch(truth, result, SCORE_TOLERANCE)
-        if not mismatch.within(SCORE_TOLERANCE, BOX_TOLERANCE):
-            raise VerificationError(
-                f"{where}, image {image}: {mismatch.described}: score differs by {mismatch.score:.2e} "
-                f"(allowed: {SCORE_TOLERANCE:g}), box by {mismatch.box:.3f} pixels (allowed: {BOX_TOLERANCE:g})"
-            )
-        report.score, report.box_pixels = max(report.score, mismatch.score), max(report.box_pixels, mismatch.box)
-
-
-def read_verification_images(folder: Path, on_error: Callable[[str], None]) -> Iterator[Image]:
-    """Up to 16 images of ``folder``; unreadable ones are told to ``on_error``."""
-    from sparse_detr_deploy.images import list_images, readable_images
-
-    for count, (_, image) in enumerate(readable_images(list_images(folder), on_error)):
-        if count == 16:
-            return
-        yield image
+def read_verification_images(folder: Path, on_error: Callable[[str], None]) -> list[Image]:
+    """The first 16 readable images of ``folder``; unreadable ones are told to ``on_error`` and left out."""
+    readable = (image for _, image in readable_images(list_images(folder), on_error))
+    return list(itertools.islice(readable, MOST_IMAGES))

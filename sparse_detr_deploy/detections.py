@@ -13,7 +13,7 @@ from sparse_detr_deploy.errors import BackendError, InputError
 from sparse_detr_deploy.images import Image, check_image
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Detections:
     """Detections of one image, best first.
 

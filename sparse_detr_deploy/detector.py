@@ -15,7 +15,7 @@ from sparse_detr_deploy.errors import BackendError, InputError
 from sparse_detr_deploy.images import Image, ImageLike, load_image
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.postprocessing import finish
-from sparse_detr_deploy.preprocessing import Feed, prepare
+from sparse_detr_deploy.preprocessing import COLORS, Feed, prepare
 from sparse_detr_deploy.runners import Runner, open_runner
 
 
@@ -57,7 +57,7 @@ class Detector:
         return self.runner.describe()
 
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]  # a path is a sequence too, of characters
         self, images: ImageLike, *, color: str = ..., keep_ratio: float | None = ..., score_threshold: float = ...
     ) -> Detections: ...
 
@@ -92,9 +92,12 @@ class Detector:
         """
         if not self._open:
             raise BackendError("the detector is closed: load it again")
+        if color not in COLORS:
+            raise InputError(f"color {color!r} is not one of {', '.join(COLORS)}")
+        self.metadata.num_keep(keep_ratio)  # refuses a ratio that the artefact cannot run at
         if isinstance(images, (np.ndarray, str, os.PathLike)):
             return self._detect([self._load(images, "the image", color)], keep_ratio, score_threshold)[0]
-        if not isinstance(images, Sequence):
+        if not isinstance(images, Sequence) or isinstance(images, (bytes, bytearray, memoryview)):
             raise InputError(f"images is a {type(images).__name__}: give an array, a path or a list of them")
         loaded = [self._load(image, f"image {index}", color) for index, image in enumerate(images)]
         return self._detect(loaded, keep_ratio, score_threshold)
@@ -103,8 +106,6 @@ class Detector:
     def _load(image: ImageLike, name: str, color: str) -> Image:
         """The image in BGR order."""
         loaded = load_image(image, name)
-        if color not in ("bgr", "rgb"):
-            raise InputError(f"color {color!r} is neither 'bgr' nor 'rgb'")
         return loaded[:, :, ::-1] if color == "rgb" and isinstance(image, np.ndarray) else loaded
 
     def _detect(self, images: list[Image], keep_ratio: float | None, score_threshold: float) -> list[Detections]:

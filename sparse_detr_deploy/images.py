@@ -28,11 +28,14 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         raise InputError(f"{path} is a folder, not an image file")
     try:
         data = np.fromfile(path, dtype=np.uint8)  # imread does not open every path that the system does
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if data.size == 0:
         raise InputError(f"{path} is empty")
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except cv2.error as error:  # more pixels than OpenCV takes
+        raise InputError(f"{path} cannot be decoded ({str(error).strip()})") from None
     if image is None:
         raise InputError(f"{path} is corrupt or not an image that OpenCV reads")
     return np.asarray(image, dtype=np.uint8)
@@ -66,7 +69,10 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder of images")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be listed ({error.strerror or error})") from None
     if not found:
         raise InputError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
     return found

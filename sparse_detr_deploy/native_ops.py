@@ -27,4 +27,3 @@ def library_path() -> Path | None:
         if candidate.is_file():
             return candidate
     return None
-

@@ -25,18 +25,20 @@ def read_metadata(path: str | Path) -> Metadata:
         ArtefactError: missing, empty, truncated, no ONNX, not exported by this toolkit, or of a newer schema.
     """
     path = Path(path)
-    if not path.exists():
-        raise ArtefactError(f"{path} does not exist")
-    if path.is_dir():
-        raise ArtefactError(f"{path} is a folder: give the .onnx file in it")
-    if path.stat().st_size == 0:
-        raise ArtefactError(f"{path} is empty: export it again")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-        try:
+    try:
+        if path.is_dir():
+            raise ArtefactError(f"{path} is a folder: give the .onnx file in it")
+        if not path.exists():
+            raise ArtefactError(f"{path} does not exist")
+        if path.stat().st_size == 0:
+            raise ArtefactError(f"{path} is empty: export it again")
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
             fields = list(_fields(buffer, 0, len(buffer)))
             entries = dict(_entry(buffer, start, end) for number, start, end in fields if number == _METADATA_PROPS)
-        except (ValueError, IndexError, UnicodeDecodeError):
-            raise ArtefactError(f"{path} is truncated or not an ONNX file: export it again") from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror or error})") from None
+    except (ValueError, IndexError):
+        raise ArtefactError(f"{path} is truncated or not an ONNX file: export it again") from None
     if not any(number == _GRAPH for number, _, _ in fields):
         raise ArtefactError(f"{path} is not an ONNX file (it holds no graph)")
     if METADATA_KEY not in entries:

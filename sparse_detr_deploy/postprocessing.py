@@ -28,9 +28,7 @@ def finish(outputs: Feed, image_sizes: list[tuple[int, int]], metadata: Metadata
             )
         else:
             boxes, scores, labels = (outputs[name][index] for name in ("boxes", "scores", "labels"))
-        results.append(
-            Detections(to_pixels(boxes, size), scores, labels.astype(np.int32), size, metadata.class_names)
-        )
+        results.append(Detections(to_pixels(boxes, size), scores, labels.astype(np.int32), size, metadata.class_names))
     return results
 
 
@@ -49,5 +47,6 @@ def best_pairs(logits: _Floats, boxes: _Floats, count: int) -> tuple[_Floats, _F
     order = np.argsort(-flat, kind="stable")[:count]
     query, label = np.divmod(order, logits.shape[1])
     centre, half = boxes[query, :2], boxes[query, 2:] / 2
-    scores = 1 / (1 + np.exp(-flat[order]))
+    with np.errstate(over="ignore"):  # the exponential of a very low logit is infinite, and its score 0
+        scores = np.asarray(1 / (1 + np.exp(-flat[order])), dtype=np.float32)
     return np.concatenate([centre - half, centre + half], axis=1), scores, label.astype(np.int32)

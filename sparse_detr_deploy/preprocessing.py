@@ -17,9 +17,7 @@ Feed = dict[str, NDArray[Any]]
 COLORS = ("bgr", "rgb")
 
 
-def prepare(
-    images: Sequence[Image], metadata: Metadata, color: str = "bgr", keep_ratio: float | None = None
-) -> Feed:
+def prepare(images: Sequence[Image], metadata: Metadata, color: str = "bgr", keep_ratio: float | None = None) -> Feed:
     """The inputs of one batch.
 
     An artefact without padding gets every image resized to its canvas; one with padding gets it scaled to fit, the
@@ -86,4 +84,4 @@ def to_pixels(boxes: NDArray[np.float32], image_size: tuple[int, int]) -> NDArra
     """Boxes [n, 4] (x1, y1, x2, y2) in 0..1 of the image to pixels of an image of ``image_size`` (h, w), inside it."""
     height, width = image_size
     limits = np.array([width, height, width, height], dtype=np.float32)
-    return np.clip(boxes * limits, 0, limits)
+    return np.asarray(np.clip(boxes * limits, 0, limits), dtype=np.float32)

@@ -6,9 +6,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from sparse_detr_deploy.errors import ArtefactError, BackendError
+from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
+
+PRECISIONS = ("f32", "bf16", "f16")
 
 
 class OpenVINORunner:
@@ -20,9 +22,13 @@ class OpenVINORunner:
         Args:
             path: the file; its custom ops must be inlined, because OpenVINO reads no model-local functions.
             num_threads: threads of one run; default: OpenVINO's choice.
-            precision: ``f32``, or ``bf16`` where the CPU has it (faster, results differ).
+            precision: ``f32``, or ``bf16`` or ``f16`` where the CPU has it (faster, results differ).
         """
         self.metadata = read_metadata(path)
+        if precision not in PRECISIONS:
+            raise InputError(f"the precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        if num_threads is not None and num_threads < 1:
+            raise InputError(f"num_threads is {num_threads}, but at least 1 is needed")
         if not self.metadata.inlined:
             raise ArtefactError(
                 f"{path} calls custom ops that OpenVINO does not read: export it again with --inline-functions"
@@ -51,13 +57,17 @@ class OpenVINORunner:
         }
 
     def run(self, feed: Feed) -> Feed:
-        """Outputs by name."""
-        if self._compiled is None:
+        """Outputs by name. :class:`BackendError` where OpenVINO fails (no memory, inputs that do not fit)."""
+        compiled, local = self._compiled, self._local  # another thread may close the runner meanwhile
+        if compiled is None:
             raise BackendError("the runner is closed")
-        if not hasattr(self._local, "request"):
-            self._local.request = self._compiled.create_infer_request()
-        results = self._local.request.infer(feed, share_inputs=True)
-        return {name: results[output].copy() for name, output in zip(self._names, self._compiled.outputs, strict=True)}
+        try:
+            if not hasattr(local, "request"):
+                local.request = compiled.create_infer_request()
+            results = local.request.infer(feed, share_inputs=True)
+            return {name: results[output].copy() for name, output in zip(self._names, compiled.outputs, strict=True)}
+        except Exception as error:
+            raise BackendError(f"{self.metadata.name}: OpenVINO cannot run it: {error}") from error
 
     def describe(self) -> dict[str, Any]:
         """What runs."""

@@ -27,7 +27,9 @@ def _session(op_type: str, inputs: dict[str, np.ndarray]) -> onnxruntime.Inferen
         [onnx.helper.make_node(op_type, list(inputs), ["result"], domain=DOMAIN)],
         "one_op",
         [
-            onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
+            onnx.helper.make_tensor_value_info(
+                name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim
+            )
             for name, value in inputs.items()
         ],
         [onnx.helper.make_tensor_value_info("result", *outputs[op_type])],
@@ -49,7 +51,9 @@ def run_body(op_type: str, **inputs: np.ndarray) -> np.ndarray:
     return np.asarray(_session(op_type, inputs).run(None, inputs)[0])
 
 
-def attention_case(seed, shapes, batch=2, queries=5, heads=2, channels=4, points=3, box=False, shared=False, spread=3.0):
+def attention_case(
+    seed, shapes, batch=2, queries=5, heads=2, channels=4, points=3, box=False, shared=False, spread=3.0
+):
     """Random inputs of MSDeformAttn; ``spread`` in pixels sends many samples outside the image."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -57,7 +61,9 @@ def attention_case(seed, shapes, batch=2, queries=5, heads=2, channels=4, points
         return torch.randn(*size, generator=generator)
 
     levels, tokens = len(shapes), sum(h * w for h, w in shapes)
-    reference = torch.rand(1 if shared else batch, queries, 1 if shared else levels, 4 if box else 2, generator=generator)
+    reference = torch.rand(
+        1 if shared else batch, queries, 1 if shared else levels, 4 if box else 2, generator=generator
+    )
     return (
         normal(batch, tokens, heads, channels),
         tuple(shapes),

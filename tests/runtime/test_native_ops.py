@@ -21,7 +21,9 @@ from sparse_detr_deploy.modeling.ops import ms_deform_attn
 from tests.modeling.test_ops import SHAPES, attention_case
 
 LIBRARY = native_ops.library_path()
-needs_library = pytest.mark.skipif(LIBRARY is None, reason="the kernels were not built: no C++ compiler at installation")
+needs_library = pytest.mark.skipif(
+    LIBRARY is None, reason="the kernels were not built: no C++ compiler at installation"
+)
 
 
 def session(ranks: dict[str, int], profile: Path | None = None) -> onnxruntime.InferenceSession:

@@ -1,0 +1,179 @@
+"""Comparing what an artefact gives with what the PyTorch module gives on the same inputs.
+
+Selection is a discontinuity: two correct implementations may swap tokens whose scores differ by rounding, and what
+comes after then differs a lot. So it goes in two steps: the scores and what is selected by them, and then everything
+else given the same selections.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sparse_detr_deploy.detections import Detections
+from sparse_detr_deploy.errors import VerificationError
+from sparse_detr_deploy.export.matching import worst_mismatch
+from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
+from sparse_detr_deploy.postprocessing import best_pairs, finish
+from sparse_detr_deploy.preprocessing import Feed
+
+SCORE_TOLERANCE = 1e-3
+BOX_TOLERANCE = 0.1
+RAW_TOLERANCE = 2e-3
+
+
+@dataclasses.dataclass
+class VerificationReport:
+    """What was compared, and the worst differences: scores, box shift in pixels, raw outputs, swapped selections.
+
+    ``token_score`` is relative to the largest score of the image. ``swapped_tokens`` and ``swapped_proposals`` are the
+    most that one image had; they are allowed where scores are equal within rounding.
+    """
+
+    batches: list[int] = dataclasses.field(default_factory=list)
+    keep_ratios: list[float] = dataclasses.field(default_factory=list)
+    kernels: list[str] = dataclasses.field(default_factory=list)
+    images: int = 0
+    score: float = 0.0
+    box_pixels: float = 0.0
+    raw: float = 0.0
+    token_score: float = 0.0
+    swapped_tokens: int = 0
+    swapped_proposals: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for metadata."""
+        return dataclasses.asdict(self)
+
+
+@torch.no_grad()
+def compare(
+    model: SparseDETR,
+    metadata: Metadata,
+    feed: Feed,
+    keep_ratio: float | None,
+    found: Feed,
+    report: VerificationReport,
+    where: str,
+) -> None:
+    """Compare the outputs and probes ``found`` of one run on ``feed`` with ``model``; the differences go to ``report``.
+
+    Raises:
+        VerificationError: a difference beyond the tolerances; the message begins with ``where`` and names the worst.
+    """
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise VerificationError(f"{where}: the output {name} holds NaN or infinity")
+    images, sizes = _torch_inputs(feed, metadata)
+    expected = model(
+        images,
+        sizes,
+        keep_ratio,
+        selected_tokens=_optional_tensor(found, "probe_indices"),
+        selected_proposals=_optional_tensor(found, "probe_proposals"),
+        auxiliary=True,
+    )
+    if metadata.rho is not None:
+        grid = model.grid(images.shape[2], images.shape[3], sizes)
+        own = model.transformer.select(expected.token_scores, grid, float(keep_ratio or 0))
+        _check_tokens(expected.token_scores.numpy(), own.numpy(), found, report, where)
+    if expected.proposals is not None:
+        _check_proposals(model, expected.proposals.logits, found["probe_proposals"], report, where)
+    if metadata.outputs == "raw":
+        _check_raw(expected, found, report, where)
+    else:
+        _check_detections(expected, found, metadata, report, where)
+
+
+def _optional_tensor(found: Feed, name: str) -> torch.Tensor | None:
+    return torch.from_numpy(found[name]) if name in found else None
+
+
+def _torch_inputs(feed: Feed, metadata: Metadata) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Normalised float32 images with zero padding, and their sizes."""
+    images = torch.from_numpy(feed["images"])
+    sizes = torch.from_numpy(feed["image_sizes"]) if metadata.padded else None
+    if metadata.input_dtype == "uint8":
+        mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (metadata.mean, metadata.std))
+        images = (images.float() - mean) / std
+        if sizes is not None:
+            for image, (height, width) in zip(images, sizes.tolist(), strict=True):
+                image[:, height:], image[:, :, width:] = 0, 0
+    return images, sizes
+
+
+def _check_tokens(scores: NDArray[Any], own: NDArray[Any], found: Feed, report: VerificationReport, where: str) -> None:
+    """The artefact's scores are the module's within rounding, and it took exactly the highest of its own."""
+    for image, (expected, row, mine, taken) in enumerate(
+        zip(scores, found["probe_scores"], own, found["probe_indices"], strict=True)
+    ):
+        difference = float(np.abs(expected - row).max()) / max(1.0, float(np.abs(expected).max()))
+        if not difference <= SCORE_TOLERANCE:
+            raise VerificationError(
+                f"{where}, image {image}: token scores differ by {difference:.2e} (allowed: {SCORE_TOLERANCE:g})"
+            )
+        report.token_score = max(report.token_score, difference)
+        kept, wanted = np.unique(taken), np.unique(mine)
+        if kept.size != wanted.size:
+            raise VerificationError(f"{where}, image {image}: {kept.size} tokens are selected instead of {wanted.size}")
+        left_out = np.delete(row, kept)
+        if left_out.size and left_out.max() > row[kept].min():
+            raise VerificationError(
+                f"{where}, image {image}: a token of score {left_out.max():.5f} is left out, but one of "
+                f"{row[kept].min():.5f} is selected"
+            )
+        report.swapped_tokens = max(report.swapped_tokens, np.setdiff1d(kept, wanted).size)
+
+
+def _check_proposals(
+    model: SparseDETR, logits: torch.Tensor, found: NDArray[Any], report: VerificationReport, where: str
+) -> None:
+    """The artefact's queries start from the best proposals; only logits equal within rounding may have swapped."""
+    count = model.config.num_queries
+    objectness = logits.amax(-1) if model.config.eff_specific_head else logits[..., 0]
+    best = objectness.topk(count, dim=1).indices.numpy()
+    for image, (row, mine, taken) in enumerate(zip(objectness.numpy(), best, found, strict=True)):
+        if np.unique(taken).size != count:
+            raise VerificationError(f"{where}, image {image}: {np.unique(taken).size} proposals instead of {count}")
+        lost, gained = np.setdiff1d(mine, taken), np.setdiff1d(taken, mine)
+        if lost.size == 0:
+            continue
+        gap = float(row[lost].max() - row[gained].min()) / max(1.0, float(np.abs(row).max()))
+        if not gap <= 2 * RAW_TOLERANCE:  # each side is off by one tolerance at most
+            raise VerificationError(
+                f"{where}, image {image}: {lost.size} proposals differ, with logits up to {gap:.2e} apart"
+            )
+        report.swapped_proposals = max(report.swapped_proposals, lost.size)
+
+
+def _check_raw(expected: DetectorOutput, found: Feed, report: VerificationReport, where: str) -> None:
+    for name in ("pred_logits", "pred_boxes"):
+        difference = float(np.abs(getattr(expected, name).numpy() - found[name]).max())
+        if not difference <= RAW_TOLERANCE:
+            raise VerificationError(f"{where}: {name} differ by {difference:.2e} (allowed: {RAW_TOLERANCE:g})")
+        report.raw = max(report.raw, difference)
+
+
+def _check_detections(
+    expected: DetectorOutput, found: Feed, metadata: Metadata, report: VerificationReport, where: str
+) -> None:
+    canvas = (metadata.height, metadata.width)
+    limits = np.array([canvas[1], canvas[0]] * 2, dtype=np.float32)
+    logits, boxes = expected.pred_logits.numpy(), expected.pred_boxes.numpy()
+    for image, result in enumerate(finish(found, [canvas] * len(logits), metadata)):
+        if len(result) != metadata.num_detections:
+            raise VerificationError(f"{where}: {len(result)} detections instead of {metadata.num_detections}")
+        corners, scores, labels = best_pairs(logits[image], boxes[image], logits[image].size)
+        pairs = Detections((corners * limits).clip(0, limits), scores, labels, canvas)
+        mismatch = worst_mismatch(pairs, result, SCORE_TOLERANCE, BOX_TOLERANCE)
+        if not mismatch.within(SCORE_TOLERANCE, BOX_TOLERANCE):
+            raise VerificationError(
+                f"{where}, image {image}: {mismatch.described}: score differs by {mismatch.score:.2e} "
+                f"(allowed: {SCORE_TOLERANCE:g}), box by {mismatch.box:.3f} pixels (allowed: {BOX_TOLERANCE:g})"
+            )
+        report.score, report.box_pixels = max(report.score, mismatch.score), max(report.box_pixels, mismatch.box)

@@ -1,0 +1,70 @@
+"""A tiny sparse detector, its checkpoint and its artefacts, each made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
+from sparse_detr_deploy.export.pipeline import ExportResult, export_artefacts
+from sparse_detr_deploy.export.random_weights import random_model
+from sparse_detr_deploy.export.spec import ExportSpec
+from sparse_detr_deploy.modeling import SparseDETR
+
+SIZE = (96, 128)
+TINY = {
+    "enc_layers": 2,
+    "dec_layers": 2,
+    "num_queries": 20,
+    "num_classes": 5,
+    "hidden_dim": 64,
+    "dim_feedforward": 64,
+}
+
+NAMES = ("cat", "dog", "bird", "größe", "ρ")
+
+Export = Callable[..., ExportResult]
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> SparseDETR:
+    """ResNet-50 with 2+2 narrow layers, 20 queries, 5 classes, ρ 0.3."""
+    return random_model("r50", 0, **TINY)
+
+
+@pytest.fixture(scope="session")
+def dense_model() -> SparseDETR:
+    """The same with a dense encoder."""
+    return random_model("r50", 0, rho=0.0, **TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_model: SparseDETR, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The official file of ``tiny_model``."""
+    return save_official_checkpoint(tiny_model, tmp_path_factory.mktemp("checkpoint") / "tiny.pth")
+
+
+@pytest.fixture(scope="session")
+def dynamic_tiny(export_tiny: Export) -> ExportResult:
+    """``tiny_model`` for every ρ, with class names."""
+    return export_tiny(dynamic_rho=True, class_names=NAMES)
+
+
+@pytest.fixture(scope="session")
+def export_tiny(tiny_model: SparseDETR, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """Export ``tiny_model`` for 96×128, verified, with 20 detections; fields of ``ExportSpec`` may be given. Cached."""
+    done: dict[tuple[tuple[str, Any], ...], ExportResult] = {}
+
+    def export(**changes: Any) -> ExportResult:
+        key = tuple(sorted(changes.items()))
+        if key not in done:
+            fields = {"num_detections": 20, "rho": None if changes.get("dynamic_rho") else 0.3, **changes}
+            height, width = fields.pop("size", SIZE)
+            folder = tmp_path_factory.mktemp("artefact")
+            done[key] = export_artefacts(tiny_model, [ExportSpec(height, width, **fields)], folder)[0]
+        return done[key]
+
+    return export

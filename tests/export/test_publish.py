@@ -1,0 +1,126 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparse_detr_deploy.errors import InputError, OutputError, SparseDetrError
+from sparse_detr_deploy.export.publish import check_output, publish
+
+
+def test_a_file_appears(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "x.onnx"
+    with publish(path) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError, MemoryError, InputError])
+@pytest.mark.parametrize("there", [True, False])
+def test_nothing_is_left_when_the_writer_dies(tmp_path: Path, error: type[BaseException], there: bool) -> None:
+    path = tmp_path / "x.onnx"
+    if there:
+        path.write_bytes(b"old")
+
+    def write() -> None:
+        with publish(path, overwrite=True) as temporary:
+            temporary.write_bytes(b"half")
+            raise error("stop")
+
+    with pytest.raises(error):
+        write()
+    assert [file.name for file in tmp_path.iterdir()] == (["x.onnx"] if there else [])
+    if there:
+        assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "no space left"), (errno.EIO, "cannot be written")],
+)
+def test_errors_of_the_system(tmp_path: Path, number: int, message: str) -> None:
+    def write() -> None:
+        with publish(tmp_path / "x.onnx") as temporary:
+            temporary.write_bytes(b"half")
+            raise OSError(number, "the system's words")
+
+    with pytest.raises(OutputError, match=rf"{message}.*the system's words"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_device_that_is_full(tmp_path: Path) -> None:
+    def write() -> None:
+        with publish(tmp_path / "x.onnx") as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"content")
+
+    with pytest.raises(OutputError, match="no space left"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of the system")
+def test_no_room_for_a_large_file(tmp_path: Path) -> None:
+    """The system really refuses to write on: torch.save alone would give an error that does not say why."""
+    code = f"""
+import resource, torch
+from pathlib import Path
+from sparse_detr_deploy.errors import OutputError
+from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
+from sparse_detr_deploy.modeling import ModelConfig, build_model
+model = build_model(ModelConfig(enc_layers=1, dec_layers=1, num_queries=5))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+try:
+    save_official_checkpoint(model, Path({str(tmp_path)!r}) / "x.pth")
+except OutputError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "no space left" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"old")
+    with pytest.raises(OutputError, match="--force"):
+        check_output(tmp_path / "x.onnx")
+    check_output(tmp_path / "x.onnx", overwrite=True)
+    assert (tmp_path / "x.onnx").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_in_the_way(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "x.onnx").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(tmp_path / "x.onnx", overwrite)
+
+
+def test_a_broken_link_counts_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="exists already"):
+        check_output(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("place", ["file/out", "file", "\0", "n" * 300])
+def test_folders_that_cannot_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("a regular file")
+    with pytest.raises(OutputError, match="choose another place") as caught:
+        check_output(tmp_path / place / "x.onnx")
+    assert isinstance(caught.value, SparseDetrError)
+    assert caught.value.exit_code == 6
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="the system has no /proc")
+def test_a_read_only_file_system() -> None:
+    with pytest.raises(OutputError, match="cannot be written to"):
+        check_output(Path("/proc/sparse-detr/x.onnx"))

@@ -1,0 +1,135 @@
+"""Specifications: what is refused before any heavy work, and file names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.export.spec import ExportSpec, artefact_name, parse_batch, parse_rho, parse_size
+from sparse_detr_deploy.modeling.config import ModelConfig, sparse_config
+
+SPARSE = sparse_config()
+DENSE = ModelConfig()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "-0.1", "1.5", "1.0000001", "nan", "inf", "abc", "", "0,3", "10%"])
+def test_rho_that_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="ρ"):
+        parse_rho(text)
+
+
+def test_rho() -> None:
+    assert parse_rho("0.3") == 0.3
+    assert parse_rho("1") == 1.0
+    assert parse_rho("1e-3") == 0.001
+    assert parse_rho("dynamic") is None
+
+
+@pytest.mark.parametrize("text", ["800", "800x", "0x100", "100x0", "-8x9", "800x1066x3", "axb", "8.5x9", ""])
+def test_size_that_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="HEIGHTxWIDTH"):
+        parse_size(text)
+
+
+@given(st.integers(1, 10**5), st.integers(1, 10**5))
+def test_size(height: int, width: int) -> None:
+    assert parse_size(f"{height}x{width}") == (height, width)
+    assert parse_size(f" {height}×{width} ") == (height, width)
+
+
+@pytest.mark.parametrize(
+    "text", ["8:4:1", "1:8:4", "2:1:2", "0", "0:1:2", "-1", "1:2", "1:2:3:4", "a", "1.5", "", "1::2"]
+)
+def test_batch_that_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="batch"):
+        parse_batch(text)
+
+
+def test_batch() -> None:
+    assert parse_batch("4") == (4, 4, 4)
+    assert parse_batch("1:4:8") == (1, 4, 8)
+
+
+@given(st.tuples(st.integers(-3, 9), st.integers(-3, 9), st.integers(-3, 9)))
+def test_batch_ranges_are_in_order_or_refused(batch: tuple[int, int, int]) -> None:
+    text = ":".join(map(str, batch))
+    if 1 <= batch[0] <= batch[1] <= batch[2]:
+        assert parse_batch(text) == ExportSpec(800, 1066, batch=batch).batch == batch
+    else:
+        with pytest.raises(InputError, match="order"):
+            parse_batch(text)
+        with pytest.raises(InputError, match="order"):
+            ExportSpec(800, 1066, batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "message"),
+    [
+        ({"rho": 0.3}, DENSE, "leave --rho out"),
+        ({"dynamic_rho": True}, DENSE, "leave --rho out"),
+        ({}, SPARSE, "give a ρ"),
+        ({"rho": 0.3, "num_detections": 27_301}, SPARSE, "300 queries × 91 classes"),
+        ({"rho": 0.3, "class_names": ("cat", "dog")}, SPARSE, "2 class names, but the model has 91"),
+        ({"rho": 0.3, "height": 31}, SPARSE, "too small for 4 levels"),
+        ({"rho": 0.3, "width": 31}, SPARSE, "too small for 4 levels"),
+        ({"rho": 0.3, "height": 9_000, "width": 60_000}, SPARSE, "too large"),
+    ],
+)
+def test_specifications_that_do_not_fit_a_model(changes: dict, config: ModelConfig, message: str) -> None:
+    spec = ExportSpec(**{"height": 800, "width": 1066, **changes})
+    with pytest.raises(InputError, match=message):
+        spec.check_against(config)
+
+
+def test_too_few_tokens_for_the_queries() -> None:
+    spec = ExportSpec(96, 128, rho=0.3)
+    levels = ((12, 16), (6, 8), (3, 4), (2, 2))
+    with pytest.raises(InputError, match="has 256 tokens, fewer than the 300 queries"):
+        spec.check_against(SPARSE, levels)
+    spec.check_against(dataclasses.replace(SPARSE, num_queries=256, num_classes=91), levels)
+
+
+@pytest.mark.parametrize("changes", [{"rho": 0}, {"rho": 2}, {"rho": 0.3, "dynamic_rho": True}, {"outputs": "boxes"}])
+def test_specifications_that_contradict_themselves(changes: dict) -> None:
+    with pytest.raises(InputError):
+        ExportSpec(800, 1066, **changes)
+
+
+def test_no_detections() -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        ExportSpec(800, 1066, num_detections=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"rho": 0.1}, "r50_rho10_800x1066"),
+        ({"rho": 0.05}, "r50_rho05_800x1066"),
+        ({"rho": 0.125}, "r50_rho12.5_800x1066"),
+        ({"rho": 1.0}, "r50_rho100_800x1066"),
+        ({}, "r50_dense_800x1066"),
+        ({"dynamic_rho": True}, "r50_rhodyn_800x1066"),
+        ({"rho": 0.3, "batch": (4, 4, 4)}, "r50_rho30_800x1066_b4"),
+        ({"rho": 0.3, "batch": (1, 4, 8), "padded": True}, "r50_rho30_800x1066_b1-8_padded"),
+        ({"outputs": "raw", "uint8_input": True, "inline_functions": True}, "r50_dense_800x1066_raw_uint8_inlined"),
+    ],
+)
+def test_names(changes: dict, name: str) -> None:
+    assert artefact_name(SPARSE, ExportSpec(800, 1066, **changes)) == name
+
+
+@given(
+    st.floats(0.001, 1.0),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([(1, 1, 1), (2, 2, 2), (1, 2, 2), (1, 4, 8)]),
+)
+def test_names_are_file_names(rho: float, padded: bool, raw: bool, batch: tuple[int, int, int]) -> None:
+    name = artefact_name(
+        SPARSE, ExportSpec(8, 9, rho=rho, padded=padded, outputs="raw" if raw else "detections", batch=batch)
+    )
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_.-")

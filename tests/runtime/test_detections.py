@@ -1,0 +1,105 @@
+"""What a detector gives back."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from sparse_detr_deploy import BackendError, Detections, InputError
+
+BOXES = np.array([[1, 2, 11, 22], [0, 0, 40, 30], [5, 5, 6, 6]], dtype=np.float32)
+SCORES = np.array([0.9, 0.5, 0.1], dtype=np.float32)
+LABELS = np.array([2, 0, 1], dtype=np.int32)
+
+
+def detections(names: tuple[str, ...] | None = ("cat", "dog", "bird")) -> Detections:
+    return Detections(BOXES, SCORES, LABELS, (30, 40), names)
+
+
+def test_names() -> None:
+    assert detections().names == ["bird", "cat", "dog"]
+    assert detections(None).names == ["2", "0", "1"]
+    assert detections(("cat",)).names == ["2", "cat", "1"]
+
+
+def test_repr() -> None:
+    assert repr(detections()) == "Detections(3 in 40×30: bird 0.90, cat 0.50, dog 0.10)"
+    assert repr(detections()[:0]) == "Detections(0 in 40×30)"
+
+
+def test_selections() -> None:
+    found = detections()
+    assert found[0].labels.tolist() == [2]
+    assert found[-1].labels.tolist() == [1]
+    assert found[:2].labels.tolist() == [2, 0]
+    assert found[[2, 0]].labels.tolist() == [1, 2]
+    assert found[found.labels == 0].scores.tolist() == [0.5]
+    assert found[np.zeros(3, dtype=bool)].boxes.shape == (0, 4)
+    assert [len(one) for one in found] == [1, 1, 1]
+    assert found[0].class_names == found.class_names
+    assert found.above(0.5).scores.tolist() == pytest.approx([0.9, 0.5])
+    with pytest.raises(IndexError):
+        found[3]
+
+
+def test_comparing_and_copying() -> None:
+    found = detections()
+    assert found == found
+    assert found != detections()
+    assert len({found, detections()}) == 2
+    assert pickle.loads(pickle.dumps(found)).boxes.tolist() == found.boxes.tolist()
+
+
+def test_to_coco() -> None:
+    results = json.loads(json.dumps(detections().to_coco(17)))
+    assert results[0] == {"image_id": 17, "category_id": 2, "bbox": [1, 2, 10, 20], "score": pytest.approx(0.9)}
+    assert [result["category_id"] for result in results] == [2, 0, 1]
+    assert detections()[:0].to_coco(1) == []
+
+
+def test_to_supervision_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(BackendError, match="pip install supervision"):
+        detections().to_supervision()
+
+
+def test_to_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the package's constructor is given."""
+    stand_in = types.ModuleType("supervision")
+    stand_in.Detections = lambda **values: values  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "supervision", stand_in)
+    values = detections().to_supervision()
+    np.testing.assert_array_equal(values["xyxy"], BOXES)
+    np.testing.assert_array_equal(values["confidence"], SCORES)
+    assert values["class_id"].tolist() == [2, 0, 1]
+    assert values["class_id"].dtype == int
+    assert values["data"]["class_name"].tolist() == ["bird", "cat", "dog"]
+
+
+def test_to_supervision_with_the_package() -> None:
+    supervision = pytest.importorskip("supervision")
+    converted = detections().to_supervision()
+    assert isinstance(converted, supervision.Detections)
+    assert len(converted) == 3
+    assert converted["class_name"].tolist() == ["bird", "cat", "dog"]
+
+
+def test_draw() -> None:
+    image = np.zeros((30, 40, 3), dtype=np.uint8)
+    drawn = detections().draw(image)
+    assert drawn.shape == image.shape
+    assert drawn.any()
+    assert not image.any()
+    assert not detections()[:0].draw(image).any()
+
+
+def test_draw_on_something_else() -> None:
+    with pytest.raises(InputError, match="the image is 30×30, but these detections are of one of 40×30"):
+        detections().draw(np.zeros((30, 30, 3), dtype=np.uint8))
+    with pytest.raises(InputError, match="uint8"):
+        detections().draw(np.zeros((30, 40, 3)))

@@ -1,0 +1,130 @@
+"""Reading images, and saying what is wrong with one."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.images import check_image, list_images, load_image, read_image, readable_images
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"0"))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+def encoded(suffix: str, image: np.ndarray = IMAGE) -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff"])
+def test_reading(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"größe ρ{suffix}"
+    path.write_bytes(encoded(suffix))
+    np.testing.assert_array_equal(read_image(path), IMAGE)
+    np.testing.assert_array_equal(load_image(str(path)), IMAGE)
+
+
+def test_grey_alpha_and_16_bit_files_become_three_channels(tmp_path: Path) -> None:
+    grey, alpha = IMAGE[:, :, 0], np.dstack([IMAGE, IMAGE[:, :, :1]])
+    for image in (grey, alpha, IMAGE.astype(np.uint16) * 256):
+        (tmp_path / "x.png").write_bytes(encoded(".png", image))
+        read = read_image(tmp_path / "x.png")
+        assert (read.shape, read.dtype) == ((12, 16, 3), np.uint8)
+
+
+def test_files_are_turned_as_their_exif_says(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    image = pillow.fromarray(np.full((12, 16, 3), 90, dtype=np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg").shape == (16, 12, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"no image at all", "corrupt or not an image"),
+        (encoded(".jpg", cv2.resize(IMAGE, (160, 120)))[:-500], "corrupt or not an image"),
+        (encoded(".png")[:-100], "corrupt or not an image"),
+        (encoded(".webp")[:40], "corrupt or not an image"),
+        (png_header(60_000, 60_000), "cannot be decoded"),
+    ],
+)
+def test_files_that_are_no_images(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"broken.jpg.*{message}"):
+        read_image(path)
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere.jpg cannot be read \(No such file"):
+        read_image(tmp_path / "nowhere.jpg")
+    with pytest.raises(InputError, match="is a folder"):
+        read_image(tmp_path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_image("null\0.jpg")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (IMAGE.astype(np.float32), "float32.*uint8 in 0..255 is needed"),
+        (IMAGE.astype(np.int64), "int64.*uint8"),
+        (IMAGE > 3, "bool.*uint8"),
+        (IMAGE[:, :, 0], "a grey image.*COLOR_GRAY2BGR"),
+        (IMAGE[:, :, :1], "a grey image.*COLOR_GRAY2BGR"),
+        (np.dstack([IMAGE, IMAGE[:, :, :1]]), "alpha channel.*COLOR_BGRA2BGR"),
+        (IMAGE[None], r"\[1, 12, 16, 3\].*a batch is a list"),
+        (IMAGE.transpose(2, 0, 1), r"\[3, 12, 16\], but \[H, W, 3\]"),
+        (IMAGE[:0], "no pixels"),
+        (IMAGE[:, :0], "no pixels"),
+        (np.array(3, dtype=np.uint8), r"\[H, W, 3\] is needed"),
+        (np.array([], dtype=np.uint8), r"\[H, W, 3\] is needed"),
+        (np.array([None], dtype=object), r"object \[1\]"),
+        (None, "is a NoneType: give a uint8 array"),
+        ([[1, 2]], "is a list"),
+        (b"bytes", "is a bytes"),
+    ],
+)
+def test_arrays_that_are_no_images(image: object, message: str) -> None:
+    with pytest.raises(InputError, match=f"frame 7.*{message}"):
+        check_image(image, "frame 7")
+
+
+def test_a_folder_with_broken_files(tmp_path: Path) -> None:
+    for name, content in (("a.png", encoded(".png")), ("b.JPG", b""), ("c.png", b"text"), ("d.bmp", encoded(".bmp"))):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "e.png").mkdir()
+    (tmp_path / "notes.txt").touch()
+    told: list[str] = []
+    read = [path.name for path, _ in readable_images(list_images(tmp_path), told.append)]
+    assert read == ["a.png", "d.bmp"]
+    assert [name for name in ("b.JPG", "c.png", "e.png") if any(name in text for text in told)] == [
+        "b.JPG",
+        "c.png",
+        "e.png",
+    ]
+    assert len(told) == 3
+
+
+def test_folders_without_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no image"):
+        list_images(tmp_path)
+    with pytest.raises(InputError, match="is not a folder"):
+        list_images(tmp_path / "nowhere")

@@ -1,0 +1,114 @@
+"""Reading metadata without the package onnx, from whole, foreign and damaged files."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sparse_detr_deploy.errors import ArtefactError
+from sparse_detr_deploy.metadata import METADATA_KEY, SCHEMA_VERSION, Metadata
+from sparse_detr_deploy.onnx_metadata import read_metadata
+from tests.conftest import Export
+
+METADATA = Metadata(name="x", architecture="r50", model={}, height=96, width=128, level_shapes=((12, 16),), rho=0.3)
+
+
+def small_onnx(**properties: str) -> onnx.ModelProto:
+    weight = onnx.numpy_helper.from_array(np.arange(50, dtype=np.float32), "weight")
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [50])
+    node = onnx.helper.make_node("Identity", ["weight"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [output], [weight]))
+    onnx.helper.set_model_props(model, properties)
+    return model
+
+
+CONTENT = small_onnx(other="thing", **{METADATA_KEY: METADATA.to_json()}).SerializeToString()
+
+
+def test_an_exported_file(export_tiny: Export) -> None:
+    result = export_tiny()
+    metadata = read_metadata(result.path)
+    assert metadata == result.metadata
+    stored = {entry.key: entry.value for entry in onnx.load(result.path).metadata_props}
+    assert stored[METADATA_KEY] == metadata.to_json()
+
+
+def test_a_whole_file(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(CONTENT)
+    assert read_metadata(str(tmp_path / "x.onnx")) == METADATA
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, len(CONTENT) - 1))
+def test_truncations_are_refused(tmp_path: Path, length: int) -> None:
+    (tmp_path / "x.onnx").write_bytes(CONTENT[:length])
+    with pytest.raises(ArtefactError, match="x.onnx"):
+        read_metadata(tmp_path / "x.onnx")
+
+
+def test_truncations_of_an_exported_file(export_tiny: Export, tmp_path: Path) -> None:
+    """Of one that is cut after its metadata the metadata may be read; running it is refused (see test_runners)."""
+    content = export_tiny().path.read_bytes()
+    generator = random.Random(0)
+    lengths = [generator.randrange(1, len(content)) for _ in range(20)] + [len(content) - cut for cut in range(1, 40)]
+    for length in lengths:
+        with (tmp_path / "x.onnx").open("wb") as file:
+            file.write(memoryview(content)[:length])
+        try:
+            assert read_metadata(tmp_path / "x.onnx") == export_tiny().metadata
+        except ArtefactError as error:
+            assert "x.onnx" in str(error)  # noqa: PT017 (it may also be read)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=30))
+def test_damaged_files_give_no_other_error(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    content = bytearray(CONTENT)
+    for position, value in changes:
+        content[position] = value
+    (tmp_path / "x.onnx").write_bytes(content)
+    try:
+        read_metadata(tmp_path / "x.onnx")
+    except ArtefactError as error:
+        assert "x.onnx" in str(error)  # noqa: PT017 (it may also be read)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(min_size=1, max_size=300))
+def test_any_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(ArtefactError):
+        read_metadata(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"text, not a model", "truncated or not an ONNX file"),
+        (b"\x08\x07", "holds no graph"),
+        (small_onnx().SerializeToString(), "was not made by sparse-detr-deploy"),
+        (small_onnx(names="{}").SerializeToString(), "was not made by sparse-detr-deploy"),
+        (small_onnx(**{METADATA_KEY: "{"}).SerializeToString(), "not JSON"),
+        (small_onnx(**{METADATA_KEY: f'{{"schema_version": {SCHEMA_VERSION + 1}}}'}).SerializeToString(), "upgrade"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.onnx").write_bytes(content)
+    with pytest.raises(ArtefactError, match=f"x.onnx.*{message}"):
+        read_metadata(tmp_path / "x.onnx")
+
+
+def test_paths_that_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="does not exist"):
+        read_metadata(tmp_path / "x.onnx")
+    with pytest.raises(ArtefactError, match="is a folder"):
+        read_metadata(tmp_path)
+    with pytest.raises(ArtefactError):
+        read_metadata("null\0.onnx")

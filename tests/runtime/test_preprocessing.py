@@ -1,0 +1,132 @@
+"""Images to inputs and boxes back to pixels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
+from sparse_detr_deploy.postprocessing import best_pairs
+from sparse_detr_deploy.preprocessing import fitted_size, prepare, to_pixels
+
+LEVELS = ((12, 16), (6, 8), (3, 4), (2, 2))
+STRETCH = Metadata(name="x", architecture="r50", model={}, height=96, width=128, level_shapes=LEVELS, rho=0.3)
+FIT = dataclasses.replace(STRETCH, padded=True)
+IMAGE = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+SIDE = st.integers(1, 4000)
+
+
+@given(SIDE, SIDE, st.integers(32, 1333), st.integers(32, 1333))
+def test_fitted_images_keep_their_aspect_and_touch_the_canvas(height: int, width: int, rows: int, columns: int) -> None:
+    metadata = dataclasses.replace(FIT, height=rows, width=columns)
+    fitted = fitted_size((height, width), metadata)
+    assert 1 <= fitted[0] <= rows
+    assert 1 <= fitted[1] <= columns
+    assert fitted[0] == rows or fitted[1] == columns
+    scale = min(rows / height, columns / width)
+    assert abs(fitted[0] - height * scale) <= 1
+    assert abs(fitted[1] - width * scale) <= 1
+
+
+@given(SIDE, SIDE)
+def test_stretched_images_fill_the_canvas(height: int, width: int) -> None:
+    assert fitted_size((height, width), STRETCH) == (96, 128)
+
+
+def test_normalisation() -> None:
+    batch = prepare([IMAGE], STRETCH)["images"]
+    expected = (IMAGE[:, :, ::-1].astype(np.float64) / 255 - IMAGENET_MEAN) / IMAGENET_STD
+    assert batch.dtype == np.float32
+    np.testing.assert_allclose(batch[0], expected.transpose(2, 0, 1), atol=1e-5)
+
+
+def test_uint8_artefacts_get_the_pixels() -> None:
+    batch = prepare([IMAGE], dataclasses.replace(STRETCH, input_dtype="uint8"))["images"]
+    np.testing.assert_array_equal(batch[0], IMAGE[:, :, ::-1].transpose(2, 0, 1))
+
+
+def test_colours() -> None:
+    flipped = np.ascontiguousarray(IMAGE[:, :, ::-1])
+    np.testing.assert_array_equal(prepare([flipped], STRETCH, "rgb")["images"], prepare([IMAGE], STRETCH)["images"])
+    with pytest.raises(InputError, match="'hsv' is not one of bgr, rgb"):
+        prepare([IMAGE], STRETCH, "hsv")
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 400), st.integers(1, 400), st.booleans())
+def test_every_size_is_taken(height: int, width: int, padded: bool) -> None:
+    image = np.full((height, width, 3), 200, dtype=np.uint8)
+    metadata = dataclasses.replace(STRETCH, padded=padded)
+    feed = prepare([image], metadata)
+    batch = feed["images"]
+    assert batch.shape == (1, 3, 96, 128)
+    rows, columns = feed["image_sizes"][0] if padded else (96, 128)
+    value = (200 / 255 - np.array(IMAGENET_MEAN)) / IMAGENET_STD
+    np.testing.assert_allclose(
+        batch[0, :, :rows, :columns], np.broadcast_to(value[:, None, None], (3, rows, columns)), atol=1e-5
+    )
+    assert not batch[0, :, rows:].any()
+    assert not batch[0, :, :, columns:].any()
+
+
+def test_views_and_read_only_arrays() -> None:
+    wide = np.zeros((192, 256, 3), dtype=np.uint8)
+    wide[::2, ::2] = IMAGE
+    view = wide[::2, ::2]
+    view.flags.writeable = False
+    np.testing.assert_array_equal(prepare([view], STRETCH)["images"], prepare([IMAGE], STRETCH)["images"])
+    backwards = np.ascontiguousarray(IMAGE[::-1])[::-1]
+    np.testing.assert_array_equal(prepare([backwards], STRETCH)["images"], prepare([IMAGE], STRETCH)["images"])
+
+
+def test_shrinking_averages() -> None:
+    checks = np.indices((192, 256)).sum(0) % 2 * 255
+    batch = prepare([np.dstack([checks.astype(np.uint8)] * 3)], dataclasses.replace(STRETCH, input_dtype="uint8"))[
+        "images"
+    ]
+    assert abs(int(batch.min()) - 128) <= 1
+    assert abs(int(batch.max()) - 128) <= 1
+
+
+def test_counts_of_a_dynamic_artefact() -> None:
+    dynamic = dataclasses.replace(STRETCH, dynamic_rho=True)
+    assert prepare([IMAGE, IMAGE], dynamic, keep_ratio=0.5)["num_keep"].tolist() == [129]
+    padded = dataclasses.replace(dynamic, padded=True)
+    feed = prepare([IMAGE, IMAGE[:, :64]], padded, keep_ratio=0.5)
+    assert feed["image_sizes"].tolist() == [[96, 128], [96, 64]]
+    assert feed["num_keep"].tolist() == [129, 65]
+    assert feed["num_keep"].dtype == feed["image_sizes"].dtype == np.int64
+
+
+@given(st.lists(st.tuples(*[st.floats(-2, 3, width=32)] * 4), min_size=1, max_size=5), SIDE, SIDE)
+def test_boxes_lie_in_the_image(boxes: list[tuple[float, ...]], height: int, width: int) -> None:
+    pixels = to_pixels(np.array(boxes, dtype=np.float32), (height, width))
+    assert pixels.dtype == np.float32
+    assert pixels.min() >= 0
+    assert (pixels[:, [0, 2]] <= width).all()
+    assert (pixels[:, [1, 3]] <= height).all()
+
+
+def test_best_pairs() -> None:
+    logits = np.array([[-1000, 3.0], [2.0, 1000]], dtype=np.float32)
+    boxes = np.array([[0.5, 0.5, 1, 1], [0.2, 0.4, 0.2, 0.4]], dtype=np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        corners, scores, labels = best_pairs(logits, boxes, 4)
+    assert labels.tolist() == [1, 1, 0, 0]
+    np.testing.assert_allclose(scores, [1, 0.952574, 0.880797, 0], atol=1e-6)
+    np.testing.assert_allclose(corners[0], [0.1, 0.2, 0.3, 0.6], atol=1e-6)
+    assert scores.dtype == corners.dtype == np.float32
+
+
+def test_the_resize_is_that_of_opencv() -> None:
+    small, large = IMAGE[:50, :60], np.tile(IMAGE, (3, 3, 1))
+    metadata = dataclasses.replace(STRETCH, input_dtype="uint8")
+    for image, method in ((small, cv2.INTER_LINEAR), (large, cv2.INTER_AREA)):
+        expected = cv2.resize(image, (128, 96), interpolation=method)[:, :, ::-1].transpose(2, 0, 1)
+        np.testing.assert_array_equal(prepare([image], metadata)["images"][0], expected)

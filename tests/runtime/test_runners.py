@@ -1,0 +1,137 @@
+"""Opening artefacts with a backend, and what a backend refuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError, native_ops
+from sparse_detr_deploy.runners import open_runner
+from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from tests.conftest import Export
+from tests.runtime.test_onnx_metadata import small_onnx
+
+
+def test_files_that_are_not_ours(tmp_path: Path) -> None:
+    onnx.save(small_onnx(), tmp_path / "x.onnx")
+    with pytest.raises(ArtefactError, match="was not made by sparse-detr-deploy"):
+        Detector.load(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x", "x.txt"])
+def test_other_suffixes(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(ArtefactError, match="ends in .onnx"):
+        open_runner(tmp_path / name)
+
+
+def test_engines_are_not_run_yet(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="TensorRT"):
+        open_runner(tmp_path / "x.engine")
+
+
+def test_folders_and_missing_files(tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match="is a folder"):
+        open_runner(tmp_path)
+    with pytest.raises(ArtefactError, match="does not exist"):
+        open_runner(tmp_path / "x.onnx")
+
+
+def test_unknown_names(export_tiny: Export) -> None:
+    path = export_tiny().path
+    with pytest.raises(InputError, match="'tflite' is not one of onnxruntime, openvino"):
+        open_runner(path, "tflite")
+    with pytest.raises(BackendError, match="has no SomethingExecutionProvider"):
+        open_runner(path, providers="SomethingExecutionProvider")
+    for threads in (0, -1):
+        with pytest.raises(InputError, match="num_threads"):
+            open_runner(path, num_threads=threads)
+
+
+def test_cuda_where_there_is_none(export_tiny: Export) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    with pytest.raises(BackendError, match=r"CUDAExecutionProvider.*\[gpu\]"):
+        open_runner(export_tiny().path, providers="cuda")
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "openvino"])
+def test_a_backend_that_is_not_installed(package: str, export_tiny: Export, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = export_tiny(inline_functions=True).path
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BackendError, match=r"not installed: pip install 'sparse-detr-deploy"):
+        open_runner(path, package)
+
+
+def test_a_file_that_was_cut_after_its_metadata(export_tiny: Export, tmp_path: Path) -> None:
+    """The function bodies come last; without them and the kernels the custom ops are unknown."""
+    model = onnx.load(export_tiny().path)
+    del model.functions[:]
+    onnx.save(model, tmp_path / "x.onnx")
+    with pytest.raises(ArtefactError, match=r"x\.onnx: ONNX Runtime .* cannot load it"):
+        OnnxRuntimeRunner(tmp_path / "x.onnx", native=False)
+
+
+def test_damaged_weights_are_refused_or_loaded(export_tiny: Export, tmp_path: Path) -> None:
+    model = onnx.load(export_tiny().path)
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-4]
+    (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ArtefactError, match="cannot load it"):
+        OnnxRuntimeRunner(tmp_path / "x.onnx")
+
+
+def test_openvino_does_not_read_custom_ops(export_tiny: Export) -> None:
+    with pytest.raises(ArtefactError, match="--inline-functions"):
+        open_runner(export_tiny().path, "openvino")
+
+
+def test_openvino_options(export_tiny: Export) -> None:
+    path = export_tiny(inline_functions=True).path
+    with pytest.raises(InputError, match="'int3' is not one of"):
+        open_runner(path, "openvino", precision="int3")
+    with pytest.raises(InputError, match="num_threads"):
+        open_runner(path, "openvino", num_threads=0)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_wrong_inputs_and_closing(backend: str, export_tiny: Export) -> None:
+    runner = open_runner(export_tiny(inline_functions=True).path, backend, num_threads=1)
+    with pytest.raises(BackendError, match="cannot run it"):
+        runner.run({"images": np.zeros((1, 3, 5, 5), dtype=np.float32)})
+    described = runner.describe()
+    assert described["backend"] == backend
+    assert described["custom_ops"] == "inlined"
+    assert described["num_threads"] == 1
+    runner.close()
+    runner.close()
+    with pytest.raises(BackendError, match="closed"):
+        runner.run({})
+
+
+def test_what_runs_is_said(export_tiny: Export) -> None:
+    path = export_tiny().path
+    expected = "function bodies" if native_ops.library_path() is None else "native"
+    assert OnnxRuntimeRunner(path).describe()["custom_ops"] == expected
+    assert OnnxRuntimeRunner(path, native=False).describe()["custom_ops"] == "function bodies"
+    assert OnnxRuntimeRunner(path, num_threads=2).describe()["num_threads"] == 2
+
+
+def test_kernels_that_are_not_built(
+    export_tiny: Export, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native_ops, "library_path", lambda: None)
+    assert OnnxRuntimeRunner(export_tiny().path).describe()["custom_ops"] == "function bodies"
+    assert "slower" in caplog.text
+
+
+def test_kernels_that_do_not_load(export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ops.so").write_bytes(b"no library")
+    monkeypatch.setenv("SPARSE_DETR_ORT_OPS", str(tmp_path / "ops.so"))
+    runner = OnnxRuntimeRunner(export_tiny().path)
+    assert runner.describe()["custom_ops"] == "function bodies"
