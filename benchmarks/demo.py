@@ -38,10 +38,10 @@ def main(checkpoint: Path | None, output: Path, size: str, rounds: int, image_pa
         from sparse_detr_deploy.export.spec import parse_size
     except ModuleNotFoundError as error:
         raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[export,bench]'") from None
-    from sparse_detr_deploy.benchmarks.inputs import synthetic_image
     from sparse_detr_deploy.benchmarks.running import RunSettings
     from sparse_detr_deploy.benchmarks.table import results_table
     from sparse_detr_deploy.images import read_image
+    from sparse_detr_deploy.synthetic_image import synthetic_image
 
     started = time.monotonic()
     console = console_for_people()

@@ -7,11 +7,9 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.images import Image, list_images, readable_images
+from sparse_detr_deploy.synthetic_image import synthetic_image
 
 MOST = 16
 
@@ -22,12 +20,6 @@ class Inputs:
 
     images: list[Image]
     source: str
-
-
-def synthetic_image(seed: int, height: int, width: int) -> Image:
-    """A smooth uint8 BGR image [H, W, 3], the same for the same seed."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
-    return np.asarray(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
 def read_inputs(paths: list[Path], folder: Path, on_error: Callable[[str], None]) -> Inputs:

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from sparse_detr_deploy.errors import ArtefactError, OutputError, VerificationError
@@ -20,6 +19,7 @@ from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.preprocessing import prepare
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from sparse_detr_deploy.synthetic_image import synthetic_image
 
 MOST_IMAGES = 16
 
@@ -125,19 +125,6 @@ def _synthetic_images(spec: ExportSpec, count: int) -> list[Image]:
         for rows, columns in itertools.islice(itertools.cycle(shares), max(count, len(shares)))
     ]
     return [synthetic_image(seed, height, width) for seed, (height, width) in enumerate(sizes)]
-
-
-def synthetic_image(seed: int, height: int, width: int) -> Image:
-    """A uint8 BGR image [H, W, 3] of smooth blobs and noise, the same for the same seed."""
-    generator = np.random.default_rng(seed)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    image = generator.normal(110, 20, (height, width, 3)).astype(np.float32)
-    for _ in range(12):
-        centre_y, centre_x = generator.uniform(0, height), generator.uniform(0, width)
-        radius = generator.uniform(0.04, 0.25) * min(height, width)
-        blob = np.exp(-((y - centre_y) ** 2 + (x - centre_x) ** 2) / (2 * radius * radius))
-        image += blob[:, :, None] * generator.uniform(-120, 120, 3).astype(np.float32)
-    return image.clip(0, 255).astype(np.uint8)
 
 
 def read_verification_images(folder: Path, on_error: Callable[[str], None]) -> list[Image]:

@@ -14,7 +14,6 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.benchmarks.inputs import synthetic_image
 from sparse_detr_deploy.benchmarks.peers.entries import (
     BODIES,
     EAGER,
@@ -32,6 +31,7 @@ from sparse_detr_deploy.benchmarks.peers.settings import Settings
 from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD
+from sparse_detr_deploy.synthetic_image import synthetic_image
 
 P = ParamSpec("P")
 T = TypeVar("T")

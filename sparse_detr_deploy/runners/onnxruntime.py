@@ -13,7 +13,7 @@ from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
 
 _log = logging.getLogger(__name__)
-# its fused kernel is five times slower on the CPU than the addition and the layer norm apart (ONNX Runtime 1.32)
+# its fused kernel is several times slower on the CPU than the addition and the layer norm apart (ONNX Runtime 1.32)
 _SLOW_ON_CPU = ["SkipLayerNormFusion"]
 _SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

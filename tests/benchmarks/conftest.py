@@ -7,11 +7,11 @@ from typing import Any
 import cv2
 import pytest
 
-from sparse_detr_deploy.benchmarks.inputs import synthetic_image
 from sparse_detr_deploy.benchmarks.measuring import Samples
 from sparse_detr_deploy.benchmarks.results import Report, Row
 from sparse_detr_deploy.export import ExportSpec, artefact_name, export_onnx
 from sparse_detr_deploy.export.random_weights import random_model
+from sparse_detr_deploy.synthetic_image import synthetic_image
 
 SIZE = (128, 160)
 

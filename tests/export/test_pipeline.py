@@ -17,12 +17,12 @@ from sparse_detr_deploy.errors import BackendError, InputError, OutputError, Spa
 from sparse_detr_deploy.export import pipeline
 from sparse_detr_deploy.export.pipeline import ExportResult, export_artefacts
 from sparse_detr_deploy.export.spec import ExportSpec
-from sparse_detr_deploy.export.verification import synthetic_image
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import METADATA_KEY, Metadata
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from sparse_detr_deploy.synthetic_image import synthetic_image
 from tests.conftest import SIZE, Export
 
 FORMS: dict[str, dict] = {

@@ -18,12 +18,13 @@ from sparse_detr_deploy.export import comparison, pipeline, verification
 from sparse_detr_deploy.export.comparison import VerificationReport, compare
 from sparse_detr_deploy.export.pipeline import export_artefacts
 from sparse_detr_deploy.export.spec import ExportSpec
-from sparse_detr_deploy.export.verification import read_verification_images, synthetic_image, verify
+from sparse_detr_deploy.export.verification import read_verification_images, verify
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from sparse_detr_deploy.synthetic_image import synthetic_image
 from tests.conftest import SIZE, Export
 
 SPEC = ExportSpec(*SIZE, rho=0.3, num_detections=20)

@@ -12,9 +12,9 @@ import torch
 
 from sparse_detr_deploy import BackendError, Detections, Detector, InputError
 from sparse_detr_deploy.export.pipeline import ExportResult
-from sparse_detr_deploy.export.verification import synthetic_image
 from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD
 from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.synthetic_image import synthetic_image
 from tests.conftest import NAMES, SIZE, Export
 from tests.matching import arrays, assert_same_detections
 
