@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.errors import VerificationError
 from sparse_detr_deploy.export.matching import worst_mismatch
+from sparse_detr_deploy.export.tolerances import Tolerances, tolerances_of
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
 from sparse_detr_deploy.postprocessing import best_pairs, finish
 from sparse_detr_deploy.preprocessing import Feed
-
-SCORE_TOLERANCE = 1e-3
-BOX_TOLERANCE = 0.1
-RAW_TOLERANCE = 2e-3
 
 
 @dataclasses.dataclass
@@ -32,7 +29,9 @@ class VerificationReport:
     """What was compared, and the worst differences: scores, box shift in pixels, raw outputs, swapped selections.
 
     ``token_score`` is relative to the largest score of the image. ``swapped_tokens`` and ``swapped_proposals`` are the
-    most that one image had; they are allowed where scores are equal within rounding.
+    most that one image had; they are allowed where scores are equal within rounding. ``shared_tokens`` and
+    ``shared_proposals`` say the same as the smallest share that one image has in common with the module's own choice.
+    ``score_median``, ``box_median`` and ``raw_median`` are the largest median of one image.
     """
 
     batches: list[int] = dataclasses.field(default_factory=list)
@@ -45,6 +44,11 @@ class VerificationReport:
     token_score: float = 0.0
     swapped_tokens: int = 0
     swapped_proposals: int = 0
+    score_median: float = 0.0
+    box_median: float = 0.0
+    raw_median: float = 0.0
+    shared_tokens: float = 1.0
+    shared_proposals: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for metadata."""
@@ -69,6 +73,7 @@ def compare(
     for name, array in found.items():
         if not np.isfinite(array).all():
             raise VerificationError(f"{where}: the output {name} holds NaN or infinity")
+    allowed = tolerances_of(metadata)
     images, sizes = _torch_inputs(feed, metadata)
     expected = model(
         images,
@@ -81,11 +86,11 @@ def compare(
     if metadata.rho is not None:
         grid = model.grid(images.shape[2], images.shape[3], sizes)
         own = model.transformer.select(expected.token_scores, grid, float(keep_ratio or 0))
-        _check_tokens(expected.token_scores.numpy(), own.numpy(), found, report, where)
+        _check_tokens(expected.token_scores.numpy(), own.numpy(), found, allowed, report, where)
     if expected.proposals is not None:
-        _check_proposals(model, expected.proposals.logits, found["probe_proposals"], report, where)
+        _check_proposals(model, expected.proposals.logits, found["probe_proposals"], allowed, report, where)
     if metadata.outputs == "raw":
-        _check_raw(expected, found, report, where)
+        _check_raw(expected, found, allowed, report, where)
     else:
         _check_detections(expected, found, metadata, report, where)
 
@@ -107,15 +112,22 @@ def _torch_inputs(feed: Feed, metadata: Metadata) -> tuple[torch.Tensor, torch.T
     return images, sizes
 
 
-def _check_tokens(scores: NDArray[Any], own: NDArray[Any], found: Feed, report: VerificationReport, where: str) -> None:
+def _check_tokens(
+    scores: NDArray[Any],
+    own: NDArray[Any],
+    found: Feed,
+    allowed: Tolerances,
+    report: VerificationReport,
+    where: str,
+) -> None:
     """The artefact's scores are the module's within rounding, and it took exactly the highest of its own."""
     for image, (expected, row, mine, taken) in enumerate(
         zip(scores, found["probe_scores"], own, found["probe_indices"], strict=True)
     ):
         difference = float(np.abs(expected - row).max()) / max(1.0, float(np.abs(expected).max()))
-        if not difference <= SCORE_TOLERANCE:
+        if not difference <= allowed.token_score:
             raise VerificationError(
-                f"{where}, image {image}: token scores differ by {difference:.2e} (allowed: {SCORE_TOLERANCE:g})"
+                f"{where}, image {image}: token scores differ by {difference:.2e} (allowed: {allowed.token_score:g})"
             )
         report.token_score = max(report.token_score, difference)
         kept, wanted = np.unique(taken), np.unique(mine)
@@ -127,11 +139,18 @@ def _check_tokens(scores: NDArray[Any], own: NDArray[Any], found: Feed, report: 
                 f"{where}, image {image}: a token of score {left_out.max():.5f} is left out, but one of "
                 f"{row[kept].min():.5f} is selected"
             )
-        report.swapped_tokens = max(report.swapped_tokens, np.setdiff1d(kept, wanted).size)
+        swapped = np.setdiff1d(kept, wanted).size
+        report.swapped_tokens = max(report.swapped_tokens, swapped)
+        report.shared_tokens = min(report.shared_tokens, 1 - swapped / kept.size)
 
 
 def _check_proposals(
-    model: SparseDETR, logits: torch.Tensor, found: NDArray[Any], report: VerificationReport, where: str
+    model: SparseDETR,
+    logits: torch.Tensor,
+    found: NDArray[Any],
+    allowed: Tolerances,
+    report: VerificationReport,
+    where: str,
 ) -> None:
     """The artefact's queries start from the best proposals; only logits equal within rounding may have swapped."""
     count = model.config.num_queries
@@ -144,25 +163,34 @@ def _check_proposals(
         if lost.size == 0:
             continue
         gap = float(row[lost].max() - row[gained].min()) / max(1.0, float(np.abs(row).max()))
-        if not gap <= 2 * RAW_TOLERANCE:  # each side is off by one tolerance at most
+        if not gap <= allowed.proposal:
             raise VerificationError(
                 f"{where}, image {image}: {lost.size} proposals differ, with logits up to {gap:.2e} apart"
             )
         report.swapped_proposals = max(report.swapped_proposals, lost.size)
+        report.shared_proposals = min(report.shared_proposals, 1 - lost.size / count)
 
 
-def _check_raw(expected: DetectorOutput, found: Feed, report: VerificationReport, where: str) -> None:
+def _check_raw(
+    expected: DetectorOutput, found: Feed, allowed: Tolerances, report: VerificationReport, where: str
+) -> None:
     for name in ("pred_logits", "pred_boxes"):
-        difference = float(np.abs(getattr(expected, name).numpy() - found[name]).max())
-        if not difference <= RAW_TOLERANCE:
-            raise VerificationError(f"{where}: {name} differ by {difference:.2e} (allowed: {RAW_TOLERANCE:g})")
-        report.raw = max(report.raw, difference)
+        differences = np.abs(getattr(expected, name).numpy() - found[name])
+        worst = float(differences.max())
+        median = max(float(np.median(image)) for image in differences)
+        if not worst <= allowed.raw:
+            raise VerificationError(f"{where}: {name} differ by {worst:.2e} (allowed: {allowed.raw:g})")
+        if not median <= allowed.raw * allowed.median:
+            raise VerificationError(
+                f"{where}: half of the {name} differ by {median:.2e} or more (allowed: {allowed.raw * allowed.median:g})"
+            )
+        report.raw, report.raw_median = max(report.raw, worst), max(report.raw_median, median)
 
 
 def _check_detections(
     expected: DetectorOutput, found: Feed, metadata: Metadata, report: VerificationReport, where: str
 ) -> None:
-    canvas = (metadata.height, metadata.width)
+    allowed, canvas = tolerances_of(metadata), (metadata.height, metadata.width)
     limits = np.array([canvas[1], canvas[0]] * 2, dtype=np.float32)
     logits, boxes = expected.pred_logits.numpy(), expected.pred_boxes.numpy()
     for image, result in enumerate(finish(found, [canvas] * len(logits), metadata)):
@@ -170,10 +198,18 @@ def _check_detections(
             raise VerificationError(f"{where}: {len(result)} detections instead of {metadata.num_detections}")
         corners, scores, labels = best_pairs(logits[image], boxes[image], logits[image].size)
         pairs = Detections((corners * limits).clip(0, limits), scores, labels, canvas)
-        mismatch = worst_mismatch(pairs, result, SCORE_TOLERANCE, BOX_TOLERANCE)
-        if not mismatch.within(SCORE_TOLERANCE, BOX_TOLERANCE):
+        mismatch = worst_mismatch(pairs, result, allowed.score, allowed.box)
+        if not mismatch.within(allowed.score, allowed.box):
             raise VerificationError(
                 f"{where}, image {image}: {mismatch.described}: score differs by {mismatch.score:.2e} "
-                f"(allowed: {SCORE_TOLERANCE:g}), box by {mismatch.box:.3f} pixels (allowed: {BOX_TOLERANCE:g})"
+                f"(allowed: {allowed.score:g}), box by {mismatch.box:.3f} pixels (allowed: {allowed.box:g})"
+            )
+        score_median, box_median = allowed.score * allowed.median, allowed.box * allowed.median
+        if not (mismatch.score_median <= score_median and mismatch.box_median <= box_median):
+            raise VerificationError(
+                f"{where}, image {image}: half of the detections differ by a score of {mismatch.score_median:.2e} or more "
+                f"(allowed: {score_median:g}), or a box by {mismatch.box_median:.3f} pixels (allowed: {box_median:g})"
             )
         report.score, report.box_pixels = max(report.score, mismatch.score), max(report.box_pixels, mismatch.box)
+        report.score_median = max(report.score_median, mismatch.score_median)
+        report.box_median = max(report.box_median, mismatch.box_median)

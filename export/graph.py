@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 import re
 import warnings
@@ -16,84 +15,20 @@ import onnxscript
 import onnxscript.optimizer
 import torch
 from onnxscript import opset20 as op
-from torch import Tensor, nn
+from torch import Tensor
 
 from sparse_detr_deploy import __version__
+from sparse_detr_deploy.export.exported_module import ExportedModule
 from sparse_detr_deploy.export.functions import CUSTOM_OPS, DOMAIN, OP_VERSION, OPSET, add_functions, op_schema
-from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
-from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD, METADATA_KEY, Metadata
-from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
-from sparse_detr_deploy.modeling.backbones.resnet import fold_batch_norms
+from sparse_detr_deploy.export.spec import PRECISIONS, ExportSpec, artefact_name
+from sparse_detr_deploy.metadata import METADATA_KEY, Metadata
+from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.modeling.complexity import count
-from sparse_detr_deploy.modeling.token_grid import TokenGrid
 
 _domain = onnxscript.values.Opset(DOMAIN, OP_VERSION)
 _MS_DEFORM_ATTN, _SELECT_TOKENS = (
     onnxscript.values.Op(_domain, name, op_schema(name)) for name in ("MSDeformAttn", "SelectTokens")
 )
-
-
-class _Graph(nn.Module):
-    """What is exported: the network for one canvas, with pre- and post-processing that belongs into the graph."""
-
-    def __init__(self, model: SparseDETR, spec: ExportSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.model = copy.deepcopy(model)
-        fold_batch_norms(self.model)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1) * 255)
-        self.register_buffer("scale", 1 / (torch.tensor(IMAGENET_STD).view(3, 1, 1) * 255))
-        self.grid_fields: list[str] = []
-        self.mean: Tensor
-        self.scale: Tensor
-        if not spec.padded:
-            grid = model.grid(spec.height, spec.width)
-            embedding = model.transformer.embed(grid, model.level_shapes(spec.height, spec.width)).detach()
-            grid = dataclasses.replace(grid, embedding=embedding)
-            for field in dataclasses.fields(grid):
-                value = getattr(grid, field.name)
-                if value is not None:
-                    self.grid_fields.append(field.name)
-                    self.register_buffer(f"grid_{field.name}", value)
-
-    def forward(self, images: Tensor, image_sizes: Tensor | None = None, num_keep: Tensor | None = None) -> Any:
-        spec, config = self.spec, self.model.config
-        if spec.uint8_input:
-            images = (images.float() - self.mean) * self.scale
-        if image_sizes is not None:
-            images = images * _canvas_mask(image_sizes, spec.height, spec.width) if spec.uint8_input else images
-            grid = self.model.grid(spec.height, spec.width, image_sizes)
-        else:
-            grid = TokenGrid(**{name: getattr(self, f"grid_{name}") for name in self.grid_fields})
-        keep_ratio: float | Tensor | None = num_keep
-        if num_keep is None and config.is_sparse:
-            keep_ratio = spec.rho
-        output: DetectorOutput = self.model(images, image_sizes, keep_ratio, grid=grid)
-        if spec.outputs == "raw":
-            return output.pred_logits, output.pred_boxes
-        return detections(output.pred_logits, output.pred_boxes, spec.num_detections)
-
-
-def detections(logits: Tensor, boxes: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``count`` best (query, class) pairs, as the original post-processing takes them.
-
-    Returns boxes [B, T, 4] (x1, y1, x2, y2 in 0..1), scores [B, T] descending and labels [B, T] int32.
-    """
-    classes = logits.shape[-1]
-    top = logits.flatten(1).topk(count, dim=1)
-    query = top.indices // classes
-    labels = top.indices - query * classes
-    chosen = boxes.gather(1, query[:, :, None].expand(-1, -1, 4))
-    centre, size = chosen[..., :2], chosen[..., 2:]
-    corners = torch.cat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
-    return corners, top.values.sigmoid(), labels.int()
-
-
-def _canvas_mask(image_sizes: Tensor, height: int, width: int) -> Tensor:
-    """float32 [B, 1, H, W]: 1 where the canvas shows image."""
-    rows = torch.arange(height) < image_sizes[:, :1]
-    columns = torch.arange(width) < image_sizes[:, 1:]
-    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
 
 
 def _ms_deform_attn(
@@ -115,7 +50,7 @@ def export_onnx(model: SparseDETR, spec: ExportSpec) -> onnx.ModelProto:
         InputError: the specification does not fit the model.
     """
     spec.check_against(model.config)
-    graph = _Graph(model, spec).eval()
+    graph = ExportedModule(model, spec).eval()
     inputs, dynamic = _inputs(spec, model)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -186,6 +121,7 @@ def describe(model: SparseDETR, spec: ExportSpec) -> Metadata:
         num_queries=config.num_queries,
         num_classes=config.num_classes,
         class_names=spec.class_names,
+        precision=PRECISIONS[spec.precision],
         opset=OPSET,
         inlined=spec.inline_functions,
         custom_ops={} if spec.inline_functions else CUSTOM_OPS,

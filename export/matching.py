@@ -13,11 +13,16 @@ from sparse_detr_deploy.detections import Detections
 
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
-    """The worst differences of two lists of detections, ``box`` in pixels, and a line about the worst detection."""
+    """The worst differences of two lists of detections, ``box`` in pixels, and a line about the worst detection.
+
+    The medians are over the detections, each with its partner.
+    """
 
     score: float
     box: float
     described: str
+    score_median: float = 0.0
+    box_median: float = 0.0
 
     def within(self, score: float, box: float) -> bool:
         """Whether both differences are within the tolerances (never, if one is NaN)."""
@@ -39,6 +44,7 @@ def worst_mismatch(expected: Detections, found: Detections, score_tolerance: flo
     free = np.ones(len(expected), dtype=bool)
     score = box = worst = 0.0
     described = ""
+    paired: list[tuple[float, float]] = []
     for index in range(len(found)):
         label, own_score, own_box = int(found.labels[index]), float(found.scores[index]), found.boxes[index]
         candidates = np.flatnonzero(free & (expected.labels == label))
@@ -50,7 +56,8 @@ def worst_mismatch(expected: Detections, found: Detections, score_tolerance: flo
         costs = np.maximum(differences / score_tolerance, shifts / box_tolerance)
         nearest = int(costs.argmin())
         free[candidates[nearest]] = False
-        score, box = max(score, float(differences[nearest])), max(box, float(shifts[nearest]))
+        paired.append((float(differences[nearest]), float(shifts[nearest])))
+        score, box = max(score, paired[-1][0]), max(box, paired[-1][1])
         if costs[nearest] > worst:
             worst, described = float(costs[nearest]), text
     ranks = _distance(expected.scores[: len(found)], found.scores)
@@ -59,7 +66,8 @@ def worst_mismatch(expected: Detections, found: Detections, score_tolerance: flo
         score = float(ranks[rank])
         if score > score_tolerance:
             described = f"rank {rank} has score {found.scores[rank]:.4f} instead of {expected.scores[rank]:.4f}"
-    return Mismatch(score, box, described)
+    medians = np.median(paired, axis=0) if paired else np.zeros(2)
+    return Mismatch(score, box, described, float(medians[0]), float(medians[1]))
 
 
 def _distance(one: NDArray[Any], other: Any) -> NDArray[Any]:

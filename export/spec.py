@@ -10,6 +10,7 @@ from sparse_detr_deploy.modeling.config import ModelConfig
 from sparse_detr_deploy.tokens import LevelShapes, check_keep_ratio, num_tokens
 
 OUTPUTS = ("detections", "raw")
+PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # and what the metadata call them
 _LARGEST_FILE = 2**31 - 1
 
 
@@ -29,6 +30,7 @@ class ExportSpec:
         uint8_input: take uint8 pixels and normalise inside the graph.
         inline_functions: expand the custom ops into standard ones, for runtimes without model-local functions.
         class_names: names by label.
+        precision: ``fp32`` or ``fp16`` (half-precision weights and activations; inputs and outputs stay float32).
     """
 
     height: int
@@ -42,6 +44,7 @@ class ExportSpec:
     uint8_input: bool = False
     inline_functions: bool = False
     class_names: tuple[str, ...] | None = None
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         if self.rho is not None:
@@ -55,6 +58,8 @@ class ExportSpec:
             )
         if self.outputs not in OUTPUTS:
             raise InputError(f"outputs {self.outputs!r} is not one of {', '.join(OUTPUTS)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"the precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if self.num_detections < 1:
             raise InputError(f"num_detections is {self.num_detections}, but at least 1 is needed")
 
@@ -110,6 +115,7 @@ def artefact_name(config: ModelConfig, spec: ExportSpec) -> str:
             ("raw", spec.outputs == "raw"),
             ("uint8", spec.uint8_input),
             ("inlined", spec.inline_functions),
+            ("fp16", spec.precision == "fp16"),
         )
         if present
     ]

@@ -19,9 +19,9 @@ from onnx import TensorProto, helper
 from sparse_detr_deploy.benchmarks.peers.entries import Entry, open_session
 from sparse_detr_deploy.benchmarks.peers.ours import build_ours
 from sparse_detr_deploy.detections import Detections
-from sparse_detr_deploy.export.comparison import BOX_TOLERANCE, SCORE_TOLERANCE
 from sparse_detr_deploy.export.graph import add_probe_outputs
 from sparse_detr_deploy.export.matching import worst_mismatch
+from sparse_detr_deploy.export.tolerances import BOX_TOLERANCE, SCORE_TOLERANCE
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.postprocessing import best_pairs
 from sparse_detr_deploy.tokens import num_keep, num_tokens

@@ -79,6 +79,11 @@ class OnnxRuntimeRunner:
         }
 
     def _register(self, options: Any) -> str:
+        if self.metadata.precision != "float32":
+            _log.info(
+                "the fused CPU kernels take float32; in %s attention runs as standard ops", self.metadata.precision
+            )
+            return "inlined" if self.metadata.inlined else "function bodies"
         library = None if self.metadata.inlined else native_ops.library_path()
         if library is None:
             if not self.metadata.inlined:

@@ -14,10 +14,11 @@ import torch
 
 from sparse_detr_deploy import native_ops
 from sparse_detr_deploy.errors import OutputError, VerificationError
-from sparse_detr_deploy.export import comparison, pipeline, verification
+from sparse_detr_deploy.export import pipeline, verification
 from sparse_detr_deploy.export.comparison import VerificationReport, compare
 from sparse_detr_deploy.export.pipeline import export_artefacts
 from sparse_detr_deploy.export.spec import ExportSpec
+from sparse_detr_deploy.export.tolerances import BOX_TOLERANCE, RAW_TOLERANCE, SCORE_TOLERANCE
 from sparse_detr_deploy.export.verification import read_verification_images, verify
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
@@ -275,4 +276,4 @@ def test_verification_images(tmp_path: Path) -> None:
 
 
 def test_tolerances_are_those_that_are_promised() -> None:
-    assert (comparison.SCORE_TOLERANCE, comparison.BOX_TOLERANCE, comparison.RAW_TOLERANCE) == (1e-3, 0.1, 2e-3)
+    assert (SCORE_TOLERANCE, BOX_TOLERANCE, RAW_TOLERANCE) == (1e-3, 0.1, 2e-3)

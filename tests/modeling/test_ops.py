@@ -160,3 +160,12 @@ def test_selection_of_one_and_of_all(count):
     expected = np.arange(9)[-count:][None]
     np.testing.assert_array_equal(select_tokens(torch.from_numpy(scores), torch.tensor([count])).numpy(), expected)
     np.testing.assert_array_equal(run_body("SelectTokens", scores=scores, num_keep=np.array([count])), expected)
+
+
+def test_attention_of_halves_is_computed_in_float32():
+    value, shapes, reference, offsets, logits = attention_case(3, [(40, 50), (20, 25)], box=True)
+    halves = [tensor.half() for tensor in (value, offsets, logits)]
+    value, offsets, logits = (tensor.float() for tensor in halves)
+    found = ms_deform_attn(halves[0], shapes, reference, *halves[1:])
+    assert found.dtype == torch.float16
+    assert torch.equal(found, ms_deform_attn(value, shapes, reference, offsets, logits).half())

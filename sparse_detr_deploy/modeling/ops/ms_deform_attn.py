@@ -34,7 +34,8 @@ def ms_deform_attn(
         attention_logits: [B, Q, M, L·P].
 
     Returns:
-        [B, Q, M·D] of ``value``'s dtype.
+        [B, Q, M·D] of ``value``'s dtype. Half-precision inputs are computed in float32; the reference points may be
+        float32 beside them.
     """
     if torch.compiler.is_exporting():
         flat_shapes = [size for shape in level_shapes for size in shape]
@@ -64,11 +65,19 @@ def _twin(
 ) -> Tensor:
     batch, _, heads, channels = value.shape
     _, queries, _, levels, points, _ = sampling_offsets.shape
+    # coordinates in half would be off by up to a tenth of a pixel
+    dtype = torch.promote_types(value.dtype, torch.float32)
+    reference_points, sampling_offsets = reference_points.to(dtype), sampling_offsets.to(dtype)
     # [B·M, Q, L, P, 2] in −1..1, the convention of grid_sample
     locations = sampling_locations(level_shapes, reference_points, sampling_offsets)
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
-    weights = attention_logits.softmax(-1).transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
-    maps = value.permute(0, 2, 3, 1).flatten(0, 1).split([height * width for height, width in level_shapes], dim=-1)
+    weights = attention_logits.to(dtype).softmax(-1).transpose(1, 2).reshape(batch * heads, 1, queries, levels * points)
+    maps = (
+        value.to(dtype)
+        .permute(0, 2, 3, 1)
+        .flatten(0, 1)
+        .split([height * width for height, width in level_shapes], dim=-1)
+    )
     samples = [
         F.grid_sample(
             level_map.reshape(batch * heads, channels, height, width), grids[:, :, level], align_corners=False
@@ -76,7 +85,7 @@ def _twin(
         for level, (level_map, (height, width)) in enumerate(zip(maps, level_shapes, strict=True))
     ]
     result = (torch.cat(samples, dim=-1) * weights).sum(-1)
-    return result.view(batch, heads * channels, queries).transpose(1, 2)
+    return result.view(batch, heads * channels, queries).transpose(1, 2).to(value.dtype)
 
 
 @torch.library.custom_op("sparse_detr::ms_deform_attn", mutates_args=())
