@@ -37,19 +37,31 @@ def main() -> None:
 @click.option("--backend", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True)
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one run; default: the backend's choice.")
+@click.option("--device", type=click.IntRange(min=0), default=0, show_default=True, help="GPU that runs engines.")
+@click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Engines: launch CUDA graphs.")
+@click.option("--contexts", help="Engines: throughput of so many contexts at once, as 1,2,4 (default).")
 @click.option("--batch", type=click.IntRange(min=1), help="Images of one call; default: each artefact's usual batch.")
 @click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True, help="Rounds that are not counted.")
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Rounds that are counted.")
 @reports_errors
 def run(artefacts: tuple[Path, ...], **options: Any) -> None:
-    """Time ARTEFACTS round-robin: one call each per round, so that a change of the machine hits all alike."""
-    from sparse_detr_deploy.benchmarks.contenders import Runtime
+    """Time ARTEFACTS round-robin: one call each per round, so that a change of the machine hits all alike.
+
+    ARTEFACTS are .onnx files, which --backend runs, and .engine files, which bring their TensorRT.
+    """
+    from sparse_detr_deploy.benchmarks.contenders import Runtime, is_engine
+    from sparse_detr_deploy.benchmarks.engine_table import engine_table
     from sparse_detr_deploy.benchmarks.running import RunSettings
     from sparse_detr_deploy.benchmarks.table import results_table
 
+    if options["contexts"] and not any(map(is_engine, artefacts)):
+        raise InputError("--contexts is for engines, and there is none among the artefacts: leave it out")
     settings = RunSettings(
         keep_ratios=options["keep_ratios"],
-        runtime=Runtime(options["backend"], options["provider"], options["threads"]),
+        runtime=Runtime(
+            options["backend"], options["provider"], options["threads"], options["device"], options["cuda_graphs"]
+        ),
+        contexts=parse_contexts(options["contexts"] or "1,2,4"),
         batch=options["batch"],
         warmup=options["warmup"],
         rounds=options["rounds"],
@@ -62,6 +74,17 @@ def run(artefacts: tuple[Path, ...], **options: Any) -> None:
     report = run_with_progress(artefacts, settings, console)
     write_outputs(report, *outputs)
     console.print(results_table(report))
+    engines = engine_table(report.rows)
+    if engines is not None:
+        console.print(engines)
+
+
+def parse_contexts(text: str) -> tuple[int, ...]:
+    """``1,2,4`` gives (1, 2, 4)."""
+    counts = text.replace(" ", "").split(",")
+    if not all(count.isdecimal() and 1 <= int(count) <= 64 for count in counts):
+        raise InputError(f"--contexts {text!r} is no list of numbers from 1 to 64, such as 1,2,4")
+    return tuple(dict.fromkeys(map(int, counts)))
 
 
 def check_outputs(json_path: Path | None, csv_path: Path | None, plot_path: Path | None) -> None:

@@ -83,9 +83,7 @@ def compare(
     for key in shared:
         for row, side in ((old_rows[key], "old"), (new_rows[key], "new")):
             if not row.is_stable:
-                warn(
-                    f"{_title(row.name, row.rho)}: {row.stability.verdict} in the {side} results, so its times say little"
-                )
+                warn(f"{_title(row.name, row.rho)}: {row.verdict} in the {side} results, so its times say little")
     return [_compare(old_rows[key], new_rows[key], max_regression, max_ap_drop) for key in shared]
 
 

@@ -9,20 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.detector import Detector
-from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.engine_record import read_sidecar
+from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.tokens import check_keep_ratio
 
 
+def is_engine(path: Path) -> bool:
+    """Whether it is an engine of TensorRT or TensorRT-RTX, by its name."""
+    return path.suffix == ".engine"
+
+
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """Backend and its options, the same for every contender of a run."""
+    """Backend and its options, the same for every contender of a run.
+
+    ``device`` and ``cuda_graphs`` are for engines, which bring their backend; the others are for ONNX files.
+    """
 
     backend: str = "onnxruntime"
     provider: str = "cpu"
     threads: int | None = None
+    device: int = 0
+    cuda_graphs: bool = True
 
     def __post_init__(self) -> None:
         if self.backend == "openvino" and self.provider != "cpu":
@@ -30,6 +41,8 @@ class Runtime:
 
     def open(self, path: Path) -> Detector:
         """A detector; raises what :meth:`Detector.load` raises."""
+        if is_engine(path):
+            return Detector.load(path, device=self.device, cuda_graphs=self.cuda_graphs)
         options: dict[str, Any] = {"num_threads": self.threads}
         if self.backend == "onnxruntime":
             options["providers"] = self.provider
@@ -83,11 +96,14 @@ def line_up(paths: Sequence[Path], keep_ratios: Sequence[float] = (), batch: int
     seen: Counter[str] = Counter()
     contenders = []
     for path in paths:
-        metadata = read_metadata(path)
+        metadata = read_sidecar(path)[0] if is_engine(path) else read_metadata(path)
         size = _batch(path, metadata, batch)
         seen[path.stem] += 1
         name = path.stem if seen[path.stem] == 1 else f"{path.stem} ({seen[path.stem]})"
-        sha256 = sha256_of(path)
+        try:
+            sha256 = sha256_of(path)
+        except OSError as error:
+            raise ArtefactError(f"{path} cannot be read ({error.strerror or error})") from None
         asked: list[float | None] = [*ratios] if metadata.dynamic_rho and ratios else [None]
         contenders += [Contender(name, path, metadata, sha256, ratio, size) for ratio in asked]
     if ratios and not any(contender.metadata.dynamic_rho for contender in contenders):

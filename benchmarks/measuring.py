@@ -48,6 +48,7 @@ def measure(
     warmup: int = 2,
     rounds: int = 20,
     progress: Callable[[str], None] = lambda message: None,
+    counted: Callable[[int], None] = lambda position: None,
 ) -> list[Samples]:
     """Time the contenders round-robin.
 
@@ -58,6 +59,7 @@ def measure(
         warmup: rounds that are not counted.
         rounds: rounds that are.
         progress: told before each call what is called.
+        counted: told after each call that counts which contender it was of.
 
     Returns:
         Samples of each contender.
@@ -74,6 +76,7 @@ def measure(
             if index >= warmup:
                 for part, duration in zip(PARTS, times, strict=False):
                     results[position].of(part).append(duration)
+                counted(position)
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -12,16 +13,29 @@ import numpy as np
 
 from sparse_detr_deploy import errors
 from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime
+from sparse_detr_deploy.benchmarks.engine_timing import engine_runner
 from sparse_detr_deploy.errors import BackendError, SparseDetrError
 
 DEFINITION = (
     "peak resident memory (VmHWM on Linux, else ru_maxrss) of a fresh Python process that loads the artefact and runs it "
     "twice on blank images; the interpreter, NumPy, OpenCV and the runtime are included"
 )
+DEVICE_DEFINITION = (
+    "by how much the GPU's free memory fell in that process since before the engine was loaded: weights, activations, "
+    "buffers and CUDA graphs, not the CUDA context; what other processes took meanwhile would count too"
+)
 
 
-def peak_memory(contender: Contender, runtime: Runtime) -> float:
-    """Peak resident memory in MiB, see :data:`DEFINITION`.
+@dataclasses.dataclass(frozen=True)
+class Peaks:
+    """MiB, see :data:`DEFINITION` and :data:`DEVICE_DEFINITION`; ``device`` of engines only."""
+
+    resident: float
+    device: float | None = None
+
+
+def peak_memory(contender: Contender, runtime: Runtime) -> Peaks:
+    """Memory that the artefact takes.
 
     Raises:
         SparseDetrError: what the process raised when it loaded or ran the artefact.
@@ -42,7 +56,7 @@ def peak_memory(contender: Contender, runtime: Runtime) -> float:
     if "error" in answer:
         kind: type[SparseDetrError] = getattr(errors, answer["error"])
         raise kind(answer["message"])
-    return float(answer["peak_mib"])
+    return Peaks(float(answer["peak_mib"]), answer["device_mib"])
 
 
 def own_peak() -> float:
@@ -63,15 +77,18 @@ def own_peak() -> float:
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
-    """What the process says: its peak, or the error of the toolkit that stopped it."""
+    """What the process says: its peaks, or the error of the toolkit that stopped it."""
+    device = None
     try:
         with Runtime(**request["runtime"]).open(Path(request["path"])) as detector:
             blank = np.zeros((detector.metadata.height, detector.metadata.width, 3), dtype=np.uint8)
             for _ in range(2):
                 detector([blank] * request["batch"], keep_ratio=request["keep_ratio"])
+            if (runner := engine_runner(detector)) is not None:
+                device = runner.device_memory_mib()  # the second run has captured its CUDA graph
     except SparseDetrError as error:
         return {"error": type(error).__name__, "message": str(error)}
-    return {"peak_mib": own_peak()}
+    return {"peak_mib": own_peak(), "device_mib": device}
 
 
 if __name__ == "__main__":

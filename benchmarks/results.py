@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sparse_detr_deploy.benchmarks.engine_timing import EngineResult
 from sparse_detr_deploy.benchmarks.measuring import PARTS, Samples
 from sparse_detr_deploy.benchmarks.timing import STABLE, Stability, Statistics, judge, summarise
 from sparse_detr_deploy.errors import InputError
@@ -24,7 +25,7 @@ class Row:
 
     ``rho`` is the keep ratio at which it ran (``None`` for a dense encoder), ``kept`` the tokens that were refined, all
     of them if dense. ``gmacs`` are 10⁹ multiply-adds of one image (1 GMAC = 2 GFLOPs). ``accuracy`` is as
-    :meth:`~sparse_detr_deploy.benchmarks.accuracy.Accuracy.to_dict` gives it.
+    :meth:`~sparse_detr_deploy.benchmarks.accuracy.Accuracy.to_dict` gives it. ``engine`` is there for engines only.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Row:
     samples_ms: Samples
     peak_memory_mib: float | None = None
     accuracy: dict[str, Any] | None = None
+    engine: EngineResult | None = None
 
     def statistics(self, part: str = "inference") -> Statistics:
         """Of one of the :data:`~sparse_detr_deploy.benchmarks.measuring.PARTS`."""
@@ -55,14 +57,26 @@ class Row:
         return judge(self.samples_ms.inference)
 
     @property
+    def verdict(self) -> str:
+        """Whether its times are worth quoting, in words: stable, or what speaks against it."""
+        throttled = self.engine.throttled if self.engine else {}
+        found = [] if self.stability.verdict == STABLE else [self.stability.verdict]
+        found += [f"throttled ({', '.join(throttled)})"] if throttled else []
+        return ", ".join(found) or STABLE
+
+    @property
     def is_stable(self) -> bool:
         """Whether its times are worth quoting."""
-        return self.stability.verdict == STABLE
+        return self.verdict == STABLE
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
+        values = dataclasses.asdict(self)
+        engine = {"engine": self.engine.to_dict()} if self.engine else {}
+        del values["engine"]
         return {
-            **dataclasses.asdict(self),
+            **values,
+            **engine,
             "statistics": {part: self.statistics(part).to_dict() for part in PARTS},
             "stability": self.stability.to_dict(),
         }
@@ -72,13 +86,13 @@ class Row:
         columns = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("runtime", "samples_ms", "accuracy")
+            if field.name not in ("runtime", "samples_ms", "accuracy", "engine")
         }
         columns |= {"backend": self.runtime.get("backend"), "rounds": len(self.samples_ms.inference)}
         for part in PARTS:
             columns |= {f"{part}_{key}": value for key, value in self.statistics(part).to_dict().items()}
         columns |= {"stability": self.stability.verdict, "window_spread": self.stability.spread}
-        return columns | (self.accuracy or {})
+        return columns | (self.accuracy or {}) | (self.engine.to_csv() if self.engine else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +150,8 @@ class Report:
 def _row(values: dict[str, Any]) -> Row:
     taken = {key: value for key, value in values.items() if key not in _DERIVED}
     samples = Samples(**taken.pop("samples_ms"))
-    row = Row(**taken, samples_ms=samples)
+    engine = taken.pop("engine", None)
+    row = Row(**taken, samples_ms=samples, engine=None if engine is None else EngineResult.from_dict(engine))
     if not samples.inference:
         raise ValueError(f"row {row.name} has no samples")
     return row

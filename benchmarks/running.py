@@ -9,10 +9,12 @@ from pathlib import Path
 
 from sparse_detr_deploy.benchmarks.accuracy import Accuracy, Annotations, import_pycocotools, measure_accuracy
 from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime, line_up
+from sparse_detr_deploy.benchmarks.engine_bench import EngineBench
+from sparse_detr_deploy.benchmarks.engine_timing import DEFINITIONS, EngineResult
 from sparse_detr_deploy.benchmarks.environment import describe_environment, load_average
 from sparse_detr_deploy.benchmarks.inputs import Inputs, folder_inputs, read_inputs, synthetic_inputs
 from sparse_detr_deploy.benchmarks.measuring import Samples, measure
-from sparse_detr_deploy.benchmarks.memory import DEFINITION, peak_memory
+from sparse_detr_deploy.benchmarks.memory import DEFINITION, DEVICE_DEFINITION, Peaks, peak_memory
 from sparse_detr_deploy.benchmarks.results import Report, Row
 from sparse_detr_deploy.benchmarks.timing import WINDOW_TOLERANCE
 from sparse_detr_deploy.detector import Detector
@@ -33,6 +35,7 @@ class RunSettings:
         rounds: rounds that are.
         images: folder of images; default: synthetic ones.
         annotations: COCO file of images in that folder; without it no accuracy is measured.
+        contexts: how many execution contexts of an engine run at once when its throughput is measured.
     """
 
     keep_ratios: tuple[float, ...] = ()
@@ -42,6 +45,7 @@ class RunSettings:
     rounds: int = 20
     images: Path | None = None
     annotations: Path | None = None
+    contexts: tuple[int, ...] = (1, 2, 4)
 
     def __post_init__(self) -> None:
         if self.annotations is not None and self.images is None:
@@ -87,16 +91,23 @@ def run(
             if contender.path not in detectors:
                 progress(f"loading {contender.name}")
                 detectors[contender.path] = stack.enter_context(settings.runtime.open(contender.path))
-        samples = measure(contenders, detectors, inputs.images, settings.warmup, settings.rounds, progress)
+        engines = EngineBench(contenders, detectors, warn)
+        with engines.watching():
+            samples = measure(
+                contenders, detectors, inputs.images, settings.warmup, settings.rounds, progress, engines.counted
+            )
+        engines.measure_throughput(inputs.images, settings.contexts, settings.rounds, progress)
         accuracies: Sequence[Accuracy | None] = [None] * len(contenders)
         if annotations is not None:
             accuracies = measure_accuracy(contenders, detectors, annotations, leave_out, progress)
         rows = [
-            _row(contender, detectors[contender.path], times, peak, accuracy)
-            for contender, times, peak, accuracy in zip(contenders, samples, peaks, accuracies, strict=True)
+            _row(contender, detectors[contender.path], times, peak, accuracy, engines.result(position, peak.device))
+            for position, (contender, times, peak, accuracy) in enumerate(
+                zip(contenders, samples, peaks, accuracies, strict=True)
+            )
         ]
     environment["load_average_end"] = load_average()
-    return Report(rows, _described(settings, inputs), environment, left_out)
+    return Report(rows, _described(settings, inputs, any(row.engine for row in rows)), environment, left_out)
 
 
 def _inputs(settings: RunSettings, first: Contender, leave_out: Say, warn: Say) -> tuple[Annotations | None, Inputs]:
@@ -114,7 +125,14 @@ def _inputs(settings: RunSettings, first: Contender, leave_out: Say, warn: Say) 
     return annotations, read_inputs(list(annotations.paths.values()), settings.images, leave_out)
 
 
-def _row(contender: Contender, detector: Detector, samples: Samples, peak: float, accuracy: Accuracy | None) -> Row:
+def _row(
+    contender: Contender,
+    detector: Detector,
+    samples: Samples,
+    peak: Peaks,
+    accuracy: Accuracy | None,
+    engine: EngineResult | None,
+) -> Row:
     metadata = contender.metadata
     kept = metadata.num_keep(contender.keep_ratio)
     return Row(
@@ -133,20 +151,25 @@ def _row(contender: Contender, detector: Detector, samples: Samples, peak: float
         gmacs=metadata.gmacs(contender.keep_ratio),
         runtime=detector.describe(),
         samples_ms=samples,
-        peak_memory_mib=peak,
+        peak_memory_mib=peak.resident,
         accuracy=None if accuracy is None else accuracy.to_dict(),
+        engine=engine,
     )
 
 
-def _described(settings: RunSettings, inputs: Inputs) -> dict[str, object]:
+def _described(settings: RunSettings, inputs: Inputs, engines: bool) -> dict[str, object]:
+    runtime = vars(settings.runtime)
+    if not engines:
+        runtime = {key: value for key, value in runtime.items() if key not in ("device", "cuda_graphs")}
     return {
-        **vars(settings.runtime),
+        **runtime,
         "warmup": settings.warmup,
         "rounds": settings.rounds,
         "order": "round-robin, rotated each round",
         "images": inputs.source,
         "annotations": None if settings.annotations is None else settings.annotations.name,
         "peak_memory": DEFINITION,
+        **({"engine_stages": DEFINITIONS, "device_memory": DEVICE_DEFINITION} if engines else {}),
         "stability": f"medians of three consecutive windows within {100 * WINDOW_TOLERANCE:g} %",
         "gmacs": "10⁹ multiply-adds of one image, counted as in the Sparse DETR paper (1 GMAC = 2 GFLOPs)",
     }

@@ -52,13 +52,15 @@ def results_table(report: Report) -> Table:
 
 def stability_cell(row: Row) -> str:
     """The verdict, with the spread of the windows where one was measured."""
-    stability = row.stability
-    return stability.verdict if stability.spread is None else f"{stability.verdict} ({100 * stability.spread:.1f} %)"
+    spread = row.stability.spread
+    return row.verdict if spread is None else f"{row.verdict} ({100 * spread:.1f} %)"
 
 
 def device_label(report: Report) -> str:
     """The processor or GPU that ran, and the threads."""
     environment, settings = report.environment, report.settings
+    if "device" in report.rows[0].runtime:
+        return str(report.rows[0].runtime["device"])
     if settings["provider"] == "cuda" and environment["gpus"]:
         return str(environment["gpus"][0])
     threads = settings["threads"] or f"all {environment['cores_usable']}"

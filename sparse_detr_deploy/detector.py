@@ -17,6 +17,7 @@ from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.postprocessing import finish
 from sparse_detr_deploy.preprocessing import COLORS, Feed, prepare
 from sparse_detr_deploy.runners import Runner, open_runner
+from sparse_detr_deploy.runners.device_arrays import is_device_array
 
 
 class Detector:
@@ -37,15 +38,29 @@ class Detector:
         """Open an artefact.
 
         Args:
-            path: a file of ``sparse-detr-export``.
-            backend: ``onnxruntime`` (default) or ``openvino``.
-            options: of the backend, such as ``providers="cuda"`` or ``num_threads=4``.
+            path: a file of ``sparse-detr-export``, ``.onnx`` or ``.engine``.
+            backend: ``onnxruntime`` (default of ``.onnx``), ``openvino`` or ``tensorrt`` (default of ``.engine``).
+            options: of the backend, such as ``providers="cuda"``, ``num_threads=4`` or, for an engine, ``device=1``.
 
         Raises:
             ArtefactError: the file is missing, damaged, not ours or too new.
             BackendError: the backend is not installed or has not what is asked for.
         """
         return cls(open_runner(path, backend, **options))
+
+    def clone(self) -> Detector:
+        """A detector on the same engine that works beside this one, for another thread; close both.
+
+        Raises:
+            BackendError: the backend has nothing to clone; its detectors run in parallel as they are.
+        """
+        clone = getattr(self.runner, "clone", None)
+        if clone is None:
+            backend = self.describe()["backend"]
+            raise BackendError(
+                f"{backend} runs one detector in several threads at once: share it instead of cloning it"
+            )
+        return Detector(clone())
 
     @property
     def metadata(self) -> Metadata:
@@ -97,6 +112,11 @@ class Detector:
         self.metadata.num_keep(keep_ratio)  # refuses a ratio that the artefact cannot run at
         if isinstance(images, (np.ndarray, str, os.PathLike)):
             return self._detect([self._load(images, "the image", color)], keep_ratio, score_threshold)[0]
+        if is_device_array(images):
+            raise InputError(
+                "images lies on a GPU, but images are prepared on the host: give an array of the host, or prepare the batch "
+                "on the GPU as metadata says, give it to detector.runner.run and its outputs to detector.postprocess"
+            )
         if not isinstance(images, Sequence) or isinstance(images, (bytes, bytearray, memoryview)):
             raise InputError(f"images is a {type(images).__name__}: give an array, a path or a list of them")
         loaded = [self._load(image, f"image {index}", color) for index, image in enumerate(images)]

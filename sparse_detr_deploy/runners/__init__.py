@@ -5,23 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
+from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.runners.base import Runner
 
-BACKENDS = ("onnxruntime", "openvino")
+BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 
 __all__ = ["BACKENDS", "Runner", "open_runner"]
 
 
 def open_runner(path: str | Path, backend: str | None = None, **options: Any) -> Runner:
-    """Open an artefact with ``backend`` (default: ONNX Runtime for ``.onnx``); options go to the backend."""
+    """Open an artefact with ``backend``; options go to the backend.
+
+    The default is ONNX Runtime for ``.onnx`` and TensorRT for ``.engine``, TensorRT-RTX where the engine is for that.
+    """
     path = Path(path)
-    if path.suffix == ".engine":
-        raise BackendError(f"{path}: TensorRT engines cannot be run by this version; give the .onnx file")
-    if path.suffix != ".onnx" and not path.is_dir():
-        raise ArtefactError(f"{path} is not an artefact: a file that ends in .onnx is needed")
     if backend not in (None, *BACKENDS):
         raise InputError(f"the backend {backend!r} is not one of {', '.join(BACKENDS)}")
+    if path.suffix == ".engine":
+        if backend not in (None, "tensorrt"):
+            raise InputError(f"{path} is a TensorRT engine, which {backend} does not run: give the .onnx file")
+        from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
+
+        return TensorRTRunner(path, **options)
+    if path.suffix != ".onnx" and not path.is_dir():
+        raise ArtefactError(f"{path} is not an artefact: a file that ends in .onnx or .engine is needed")
+    if backend == "tensorrt":
+        raise InputError(f"{path} is no engine: build one with sparse-detr-export --engine tensorrt (or tensorrt-rtx)")
     if backend == "openvino":
         from sparse_detr_deploy.runners.openvino import OpenVINORunner
 

@@ -29,8 +29,9 @@ def test_other_suffixes(tmp_path: Path, name: str) -> None:
         open_runner(tmp_path / name)
 
 
-def test_engines_are_not_run_yet(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match="TensorRT"):
+def test_engines_go_to_tensorrt(tmp_path: Path) -> None:
+    (tmp_path / "x.engine").write_bytes(b"content")
+    with pytest.raises(ArtefactError, match=r"x\.engine\.json is missing"):
         open_runner(tmp_path / "x.engine")
 
 

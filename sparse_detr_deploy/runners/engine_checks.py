@@ -1,0 +1,101 @@
+"""What must hold before an engine file is handed to TensorRT, which says little of what is wrong and may not survive it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+from pathlib import Path
+from typing import Any
+
+from sparse_detr_deploy.cuda import Device
+from sparse_detr_deploy.engine_record import EngineRecord, read_sidecar
+from sparse_detr_deploy.errors import ArtefactError, BackendError
+from sparse_detr_deploy.metadata import Metadata
+
+_PACKAGES = {"tensorrt": ("tensorrt", "TensorRT", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "TensorRT-RTX", "rtx")}
+_SAME_PARTS = 3  # of the version: major.minor.patch
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineFile:
+    """An engine file that is what its sidecar describes."""
+
+    path: Path
+    metadata: Metadata
+    record: EngineRecord
+    plan: bytes
+
+
+def read_engine(path: Path) -> EngineFile:
+    """Read an engine and its sidecar.
+
+    Raises:
+        ArtefactError: one of them is missing, empty or damaged, or they do not belong together.
+    """
+    if path.is_dir():
+        raise ArtefactError(f"{path} is a folder: give the .engine file in it")
+    if not path.exists():
+        raise ArtefactError(f"{path} does not exist")
+    metadata, record = read_sidecar(path)
+    try:
+        plan = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror or error})") from None
+    if hashlib.sha256(plan).hexdigest() != record.sha256:
+        raise ArtefactError(
+            f"{path} is not the engine that its sidecar {path.name}.json describes (their SHA-256 differ): it is "
+            "damaged, or one of the two was replaced; copy both again, or build the engine again"
+        )
+    return EngineFile(path, metadata, record, plan)
+
+
+def import_flavour(file: EngineFile) -> Any:
+    """The package that runs the engine, of the version that built it.
+
+    Raises:
+        BackendError: it is not installed.
+        ArtefactError: it is of another version.
+    """
+    module_name, title, extra = _PACKAGES[file.record.flavour]
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise BackendError(
+            f"{file.path} is an engine of {title} {file.record.version}, which cannot be imported ({error}): "
+            f"pip install 'sparse-detr-deploy[{extra}]'"
+        ) from None
+    installed = str(module.__version__)
+    if installed.split(".")[:_SAME_PARTS] != file.record.version.split(".")[:_SAME_PARTS]:
+        raise ArtefactError(
+            f"{file.path} was built with {title} {file.record.version}, but {installed} is installed, and {title} runs "
+            f"an engine only with the version that built it: install {file.record.version}, or build the engine again "
+            "with sparse-detr-export"
+        )
+    return module
+
+
+def check_device(file: EngineFile, device: Device) -> None:
+    """Raise :class:`ArtefactError` unless the engine was built for this GPU's compute capability."""
+    targets = file.record.targets
+    if device.capability not in targets:
+        raise ArtefactError(
+            f"{file.path} was built for {', '.join(targets) or 'no GPU at all'}, but {device.name} (GPU {device.index}) is "
+            f"{device.capability}: build it again on such a machine, or with --target {device.capability}"
+        )
+
+
+def check_tensors(file: EngineFile, inputs: set[str], outputs: set[str]) -> None:
+    """Raise :class:`ArtefactError` unless the engine takes and gives what the metadata says."""
+    metadata = file.metadata
+    known = {"images"}
+    if metadata.padded:
+        known.add("image_sizes")
+    if metadata.dynamic_rho:
+        known.add("num_keep")
+    promised = {"boxes", "scores", "labels"} if metadata.outputs == "detections" else {"pred_logits", "pred_boxes"}
+    if inputs != known or promised - outputs:
+        raise ArtefactError(
+            f"{file.path} takes {', '.join(sorted(inputs))} and gives {', '.join(sorted(outputs))}, but its sidecar speaks "
+            f"of {', '.join(sorted(known))} and {', '.join(sorted(promised))}: build the engine again"
+        )

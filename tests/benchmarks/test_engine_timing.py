@@ -1,0 +1,297 @@
+"""Engines in ``sparse-detr-bench run``, on a fake GPU with a clock of its own."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sparse_detr_deploy import Detector
+from sparse_detr_deploy.benchmarks import memory, running
+from sparse_detr_deploy.benchmarks.cli import main
+from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime
+from sparse_detr_deploy.benchmarks.engine_timing import EngineResult, StageSamples, Throughput, measure_throughput
+from sparse_detr_deploy.benchmarks.gpu_clocks import ClockSampler, ClockSamples, summarise_clocks
+from sparse_detr_deploy.benchmarks.memory import Peaks
+from sparse_detr_deploy.benchmarks.results import Report
+from sparse_detr_deploy.hashing import sha256_of
+from tests.benchmarks.conftest import make_report, make_row
+from tests.runtime.fakes.engine_files import fake_engine
+from tests.runtime.fakes.gpu import COMPUTE_MS
+from tests.runtime.fakes.machine import Machine, fake_machine
+from tests.runtime.fakes.nvml import FakeNvml
+
+BUS = "0000:01:00.0"
+
+
+@pytest.fixture(scope="module")
+def engines(artefacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Fake engines of the tiny files."""
+    folder = tmp_path_factory.mktemp("engines")
+    return {name: fake_engine(path, folder / f"{path.stem}.engine") for name, path in artefacts.items()}
+
+
+@pytest.fixture
+def machine(engines: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A child process would not have the fakes, so memory is not measured in one."""
+    monkeypatch.setattr(running, "peak_memory", lambda contender, runtime: Peaks(300.0, 40.0))
+    with fake_machine() as machine:
+        yield machine
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeNvml]:
+    def install(**options: Any) -> FakeNvml:
+        fake = FakeNvml(**options)
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        return fake
+
+    return install
+
+
+def bench(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["run", "--threads=1", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_a_run_of_engines_and_files(
+    engines: dict[str, Path],
+    artefacts: dict[str, Path],
+    machine: Machine,
+    nvml: Callable[..., FakeNvml],
+    tmp_path: Path,
+) -> None:
+    fake = nvml()
+    outputs = [f"--{name}={tmp_path / f'results.{name}'}" for name in ("json", "csv")]
+    result = bench(
+        engines["fixed"], engines["dynamic"], artefacts["fixed"], "--keep-ratio=0.1", "--keep-ratio=0.5",
+        "--rounds=9", "--warmup=3", "--contexts=1,2", *outputs,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    report = Report.read(tmp_path / "results.json")
+    assert [(row.name, row.rho, row.runtime["backend"]) for row in report.rows] == [
+        ("r50_rho30_128x160", 0.3, "tensorrt"),
+        ("r50_rhodyn_128x160", 0.1, "tensorrt"),
+        ("r50_rhodyn_128x160", 0.5, "tensorrt"),
+        ("r50_rho30_128x160 (2)", 0.3, "onnxruntime"),
+    ]
+    assert report.rows[0].sha256 == sha256_of(engines["fixed"])
+    assert report.rows[3].engine is None
+    for row in report.rows[:3]:
+        assert row.engine is not None
+        assert row.engine.stages_ms.compute == pytest.approx([COMPUTE_MS] * 9)
+        assert len(row.engine.stages_ms.upload) == len(row.engine.stages_ms.enqueue) == 9
+        assert [found.contexts for found in row.engine.throughput] == [1, 2]
+        assert all(found.images_per_second > 0 for found in row.engine.throughput)
+        assert row.engine.clocks is not None
+        assert row.engine.clocks.sm_mhz == {"min": 1500.0, "mean": 1500.0, "max": 1500.0}
+        assert row.engine.clocks.power_w["max"] == 350.0
+        assert row.engine.device_memory_mib == 40.0
+    assert fake.users == 0
+    document = json.loads((tmp_path / "results.json").read_text())
+    assert "engine" not in document["rows"][3]
+    assert document["rows"][0]["engine"]["statistics"]["compute"]["p50_ms"] == pytest.approx(COMPUTE_MS)
+    assert "CUDA events" in document["settings"]["engine_stages"]["compute"]
+    lines = list(csv.DictReader((tmp_path / "results.csv").open(newline="")))
+    assert float(lines[0]["gpu_compute_p50_ms"]) == pytest.approx(COMPUTE_MS)
+    assert lines[3]["gpu_compute_p50_ms"] == ""
+    for text in ("Engines", "images/s × 2", "Fake GPU", "1500"):
+        assert text in result.stderr
+
+
+def test_a_run_of_files_says_nothing_of_engines(artefacts: dict[str, Path]) -> None:
+    result = bench(artefacts["fixed"], "--rounds=1", "--warmup=0", "--json=-")
+    document = json.loads(result.stdout)
+    assert "engine" not in document["rows"][0]
+    assert not {"engine_stages", "device", "cuda_graphs"} & set(document["settings"])
+    assert "Engines" not in result.stderr
+
+
+def test_throttled_rows_are_flagged(engines: dict[str, Path], machine: Machine, nvml: Callable[..., FakeNvml]) -> None:
+    nvml(reasons=(0x1, 0x4 | 0x20))
+    result = bench(engines["fixed"], "--rounds=9", "--contexts=1", "--json=-")
+    (row,) = json.loads(result.stdout)["rows"]
+    assert set(row["engine"]["clocks"]["throttled"]) <= {"power cap", "software thermal slowdown"}
+    if row["engine"]["clocks"]["throttled"]:  # a run may be shorter than two samples
+        assert "throttled" in result.stderr
+
+
+def test_without_cuda_graphs(engines: dict[str, Path], machine: Machine, nvml: Callable[..., FakeNvml]) -> None:
+    nvml()
+    result = bench(engines["fixed"], "--rounds=2", "--warmup=2", "--contexts=1", "--no-cuda-graphs", "--json=-")
+    (row,) = json.loads(result.stdout)["rows"]
+    assert row["runtime"]["cuda_graphs"] == "off"
+    assert machine.gpu.captures == 0
+
+
+def test_contexts_that_do_not_fit(engines: dict[str, Path], machine: Machine, nvml: Callable[..., FakeNvml]) -> None:
+    nvml()
+    machine.trt.contexts_left = 3  # two for the runner with its graph, one for a clone
+    result = bench(engines["fixed"], "--rounds=2", "--warmup=2", "--contexts=1,2,4", "--json=-")
+    assert result.exit_code == 0, result.stderr
+    (row,) = json.loads(result.stdout)["rows"]
+    assert [found["contexts"] for found in row["engine"]["throughput"]] == [1, 2]
+    assert "no throughput of 4 contexts or more" in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize("text", ["", ",", "0", "1,,2", "a", "-1", "100", "1.5"])
+def test_contexts_that_are_refused(text: str, engines: dict[str, Path]) -> None:
+    result = bench(engines["fixed"], f"--contexts={text or ' '}")
+    assert result.exit_code == 2
+    assert "no list of numbers" in result.stderr
+
+
+def test_options_for_engines_without_one(artefacts: dict[str, Path]) -> None:
+    result = bench(artefacts["fixed"], "--contexts=1,2")
+    assert result.exit_code == 2
+    assert "--contexts is for engines" in result.stderr
+
+
+def test_engines_that_are_refused(engines: dict[str, Path], tmp_path: Path) -> None:
+    lonely = tmp_path / "x.engine"
+    lonely.write_bytes(engines["fixed"].read_bytes())
+    result = bench(lonely)
+    assert result.exit_code == 4
+    assert "x.engine.json is missing" in result.stderr
+    (tmp_path / "x.engine.json").write_text(engines["fixed"].with_name(f"{engines['fixed'].name}.json").read_text())
+    lonely.unlink()
+    result = bench(lonely)
+    assert result.exit_code == 4
+    assert "cannot be read" in result.stderr
+
+
+def test_throughput_counts_every_image(engines: dict[str, Path], machine: Machine) -> None:
+    with Detector.load(engines["dense"]) as detector:
+        feed = detector.preprocess([detector_image(detector)] * 2)
+        runs: list[int] = []
+        run = detector.runner.run
+        detector.runner.run = lambda feed: runs.append(len(feed["images"])) or run(feed)  # type: ignore[method-assign]
+        began = time.perf_counter()
+        (found,) = measure_throughput(detector.runner, feed, [1], batch=2, rounds=4)  # type: ignore[arg-type]
+        elapsed = time.perf_counter() - began
+        assert found.contexts == 1
+        assert runs == [2] * 7  # three that do not count
+        assert found.images_per_second >= 8 / elapsed
+
+
+def detector_image(detector: Detector) -> Any:
+    from sparse_detr_deploy.synthetic_image import synthetic_image
+
+    return synthetic_image(0, detector.metadata.height, detector.metadata.width)
+
+
+def test_a_context_that_fails_is_told(engines: dict[str, Path], machine: Machine) -> None:
+    from sparse_detr_deploy import BackendError
+
+    with Detector.load(engines["fixed"], cuda_graphs=False) as detector:
+        feed = detector.preprocess([detector_image(detector)])
+        run, calls = detector.runner.run, []
+
+        def fails_late(feed: Any) -> Any:
+            calls.append(1)
+            machine.trt.enqueue_works = len(calls) < 5
+            return run(feed)
+
+        detector.runner.run = fails_late  # type: ignore[method-assign]
+        with pytest.raises(BackendError, match="cannot run it"):
+            measure_throughput(detector.runner, feed, [1], batch=1, rounds=4)  # type: ignore[arg-type]
+
+
+CLOCKS = ClockSamples(2, *[{"min": 1.0, "mean": 1.0, "max": 1.0}] * 4, throttled={})
+
+
+def stages(compute: list[float], enqueue: list[float]) -> StageSamples:
+    count = len(compute)
+    return StageSamples([0.5] * count, compute, [0.1] * count, enqueue)
+
+
+@pytest.mark.parametrize(
+    ("samples", "throttled", "expected"),
+    [
+        (stages([5.0] * 4, [0.2] * 4), {}, []),
+        (stages([5.0] * 4, [5.5] * 4), {}, ["enqueue-bound"]),
+        (stages([5.0, 5.0, 5.0, 9.0], [0.2] * 4), {}, ["GPU times vary by"]),
+        (stages([5.0] * 4, [0.2] * 4), {"power cap": 0.5}, ["throttled: power cap in 50 %"]),
+    ],
+)
+def test_warnings(samples: StageSamples, throttled: dict[str, float], expected: list[str]) -> None:
+    found = EngineResult(samples, [], dataclasses.replace(CLOCKS, throttled=throttled), None).warnings
+    assert len(found) == len(expected)
+    for text, beginning in zip(found, expected, strict=True):
+        assert text.startswith(beginning)
+
+
+def test_rows_of_engines_come_back_and_are_compared(tmp_path: Path) -> None:
+    samples = stages([5.0] * 12, [0.2] * 12)
+    clocks = dataclasses.replace(CLOCKS, throttled={"power cap": 0.25})
+    engine = EngineResult(samples, [Throughput(2, 90.0)], clocks, 512.0)
+    reports = {"old": make_report(make_row()), "new": make_report(make_row(engine=engine))}
+    for name, report in reports.items():
+        (tmp_path / f"{name}.json").write_text(report.to_json())
+    read = Report.read(tmp_path / "new.json")
+    assert read == reports["new"]
+    assert read.rows[0].verdict == "throttled (power cap)"
+    assert not read.rows[0].is_stable
+    assert "engine" not in json.loads(reports["old"].to_json())["rows"][0]
+    result = CliRunner().invoke(main, ["compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")])
+    assert result.exit_code == 0
+    assert "throttled (power cap) in the new results" in result.stderr
+
+
+def test_clocks_that_are_sampled(nvml: Callable[..., FakeNvml]) -> None:
+    fake = nvml(reasons=(0x1, 0x4, 0x0))
+    with ClockSampler(BUS, interval_s=0.001) as sampler:
+        while fake.samples < 4:
+            time.sleep(0.001)
+    assert sampler.result is not None
+    assert sampler.result.count >= 4
+    assert set(sampler.result.throttled) == {"power cap"}
+    assert sampler.result.temperature_c["min"] == 60
+    assert fake.users == 0
+
+
+def test_what_is_made_of_clock_samples() -> None:
+    found = summarise_clocks([(1000, 2000, 100, 50, 0x1), (1200, 2000, 300, 70, 0x8 | 0x40)])
+    assert found.to_dict() == {
+        "count": 2,
+        "sm_mhz": {"min": 1000, "mean": 1100, "max": 1200},
+        "memory_mhz": {"min": 2000, "mean": 2000, "max": 2000},
+        "power_w": {"min": 100, "mean": 200, "max": 300},
+        "temperature_c": {"min": 50, "mean": 60, "max": 70},
+        "throttled": {"hardware slowdown": 0.5, "hardware thermal slowdown": 0.5},
+    }
+
+
+def test_no_nvml(monkeypatch: pytest.MonkeyPatch, nvml: Callable[..., FakeNvml]) -> None:
+    said: list[str] = []
+    for options in (None, {"starts": False}, {"fails_after": 0}):
+        if options is None:
+            monkeypatch.setitem(sys.modules, "pynvml", None)
+        else:
+            nvml(**options)
+        with ClockSampler(BUS, said.append) as sampler:
+            pass
+        assert sampler.result is None
+    assert "nvidia-ml-py" in said[0]
+    assert "does not start" in said[1]
+    assert "GPU is lost" in said[2]
+
+
+def test_memory_of_an_engine(engines: dict[str, Path], machine: Machine) -> None:
+    """What the child process would answer."""
+    request = {"path": str(engines["fixed"]), "runtime": vars(Runtime()), "keep_ratio": None, "batch": 1}
+    answer = memory._answer(request)
+    assert answer["device_mib"] > 1
+    assert answer["peak_mib"] > 1
+
+
+def test_memory_of_a_file_is_of_the_host_alone(artefacts: dict[str, Path]) -> None:
+    contender = Contender("x", artefacts["fixed"], None, "", None, 1)  # type: ignore[arg-type]
+    assert memory.peak_memory(contender, Runtime(threads=1)).device is None

@@ -1,0 +1,430 @@
+"""Engines in the detector, on a fake GPU whose engines are ONNX files that ONNX Runtime runs.
+
+What these tests promise is that the runner keeps the rules of CUDA and TensorRT, not what a GPU computes.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError
+from sparse_detr_deploy.cuda import Stream
+from sparse_detr_deploy.runners import dlpack
+from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
+from sparse_detr_deploy.synthetic_image import synthetic_image
+from tests.conftest import NAMES, Export
+from tests.matching import arrays, assert_same_detections
+from tests.runtime.fakes.engine_files import fake_engine
+from tests.runtime.fakes.gpu import COMPUTE_MS
+from tests.runtime.fakes.machine import ForeignArray, Machine, fake_machine
+from tests.runtime.fakes.tensorrt_types import CudaGraphStrategy
+
+IMAGES = [synthetic_image(seed, *size) for seed, size in enumerate([(96, 128), (240, 90), (50, 200), (300, 400)])]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "fixed": {},
+    "dynamic": {"dynamic_rho": True, "class_names": NAMES},
+    "padded": {"padded": True},
+    "raw": {"outputs": "raw"},
+    "uint8": {"uint8_input": True},
+    "batched": {"batch": (1, 2, 3)},
+}
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def exported(export_tiny: Export) -> dict[str, Path]:
+    """The variants, exported while there are no fakes: torch looks for a module ``tensorrt`` too."""
+    return {name: export_tiny(**options).path for name, options in VARIANTS.items()}
+
+
+@pytest.fixture
+def machine(exported: dict[str, Path]) -> Iterator[Machine]:
+    with fake_machine() as machine:
+        yield machine
+
+
+@pytest.fixture
+def make(exported: dict[str, Path], tmp_path: Path) -> Make:
+    """Build a fake engine of a variant; further arguments go into the sidecar."""
+
+    def build(variant: str = "fixed", **record: Any) -> Path:
+        return fake_engine(exported[variant], tmp_path / f"{variant}.engine", **record)
+
+    return build
+
+
+def feed_of(runner: TensorRTRunner, seed: int = 0, batch: int = 1) -> dict[str, np.ndarray]:
+    with_images = Detector(runner)
+    return with_images.preprocess([IMAGES[(seed + index) % len(IMAGES)] for index in range(batch)])
+
+
+def assert_same_outputs(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
+    assert list(expected) == list(found)
+    for name, values in expected.items():
+        assert found[name].dtype == values.dtype
+        np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_same_detections_as_the_file_it_was_built_from(
+    variant: str, exported: dict[str, Path], make: Make, machine: Machine
+) -> None:
+    with (
+        Detector.load(exported[variant]) as expected,
+        Detector.load(make(variant)) as engine,
+    ):
+        assert engine.metadata == expected.metadata
+        for repeat in range(3):  # the second run captures, the third launches the graph
+            for image in IMAGES:
+                assert_same_detections(arrays(expected(image)), arrays(engine(image)), 1e-5, 1e-3)
+            assert (machine.gpu.launches > 0) == (repeat > 0 or len(IMAGES) > 2)
+        found = engine(IMAGES)
+        for image, one in zip(IMAGES, found, strict=True):
+            assert_same_detections(arrays(expected(image)), arrays(one), 1e-5, 1e-3)
+
+
+def test_every_keep_ratio_of_a_dynamic_engine(exported: dict[str, Path], make: Make, machine: Machine) -> None:
+    with (
+        Detector.load(exported["dynamic"]) as expected,
+        Detector.load(make("dynamic")) as engine,
+    ):
+        for _ in range(3):
+            for ratio in (0.01, 0.1, 0.77, 1.0):
+                one, other = (detector(IMAGES[0], keep_ratio=ratio) for detector in (expected, engine))
+                assert_same_detections(arrays(one), arrays(other), 1e-5, 1e-3)
+        assert (machine.gpu.captures, machine.gpu.launches) == (4, 4)
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_tensorrt_rtx_makes_its_graphs_itself(graphs: bool, make: Make) -> None:
+    with fake_machine("tensorrt-rtx", "1.7.1.116") as machine:
+        path = make("dynamic", flavour="tensorrt-rtx", version="1.7.1.116")
+        with Detector.load(path, cuda_graphs=graphs) as detector:
+            for ratio in (0.1, 0.1, 0.1, 0.5):
+                assert len(detector(IMAGES[0], keep_ratio=ratio)) == 20
+            described = detector.describe()
+            clone = detector.clone()
+            clone.close()
+        assert machine.trt.strategies == [CudaGraphStrategy(int(graphs))] * 2
+        assert machine.gpu.captures == 0
+        assert described["backend"] == "tensorrt-rtx"
+        assert described["cuda_graphs"] == ("by TensorRT-RTX" if graphs else "off")
+
+
+def test_what_runs_is_said(make: Make, machine: Machine) -> None:
+    with Detector.load(make()) as detector:
+        assert detector.describe() == {
+            "backend": "tensorrt",
+            "version": "10.16.1.11",
+            "providers": ["GPU 0"],
+            "device": "Fake GPU",
+            "capability": "sm89",
+            "precision": "fp32",
+            "attention": "standard ops",
+            "selection": "top-k",
+            "plugins": "none",
+            "cuda_graphs": "on",
+        }
+
+
+def test_graphs_are_captured_when_something_comes_again(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make("batched"), max_graphs=2) as runner:
+        feeds = {batch: feed_of(runner, batch=batch) for batch in (1, 2, 3)}
+        expected = {batch: runner.run(feed) for batch, feed in feeds.items()}
+        assert machine.gpu.captures == 0
+        for batch in (1, 2):
+            assert_same_outputs(expected[batch], runner.run(feeds[batch]))
+        assert (machine.gpu.captures, machine.gpu.launches) == (2, 0)
+        for batch in (2, 1):
+            assert_same_outputs(expected[batch], runner.run(feeds[batch]))
+        assert (machine.gpu.captures, machine.gpu.launches) == (2, 2)
+        assert_same_outputs(expected[3], runner.run(feeds[3]))  # takes the place of 2, which was used longest ago
+        assert len(machine.gpu.executables) == 2
+        assert_same_outputs(expected[1], runner.run(feeds[1]))
+        assert_same_outputs(expected[2], runner.run(feeds[2]))
+        assert (machine.gpu.captures, machine.gpu.launches) == (3, 3)
+
+
+def test_without_graphs(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make(), cuda_graphs=False) as runner:
+        feed = feed_of(runner)
+        outputs = [runner.run(feed) for _ in range(4)]
+        assert_same_outputs(outputs[0], outputs[3])
+        assert runner.describe()["cuda_graphs"] == "off"
+    assert machine.gpu.captures == 0
+
+
+def test_engines_that_cannot_be_captured_run_without(
+    make: Make, machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.trt.capturable = False
+    with TensorRTRunner(make("batched")) as runner:
+        for batch in (1, 2, 1, 2, 1, 2):
+            feed = feed_of(runner, batch=batch)
+            assert_same_outputs(runner.run(feed), runner.run(feed))
+        assert "not permitted when stream is capturing" in runner.describe()["cuda_graphs"]
+    assert len([record for record in caplog.records if "without CUDA graphs" in record.message]) == 1
+    assert machine.gpu.captures == 0
+
+
+def test_no_room_for_a_second_context(make: Make, machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine.trt.contexts_left = 1
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        outputs = [runner.run(feed) for _ in range(3)]
+        assert_same_outputs(outputs[0], outputs[2])
+    assert "without CUDA graphs from now on" in caplog.text
+
+
+@pytest.mark.parametrize("speaks", ["dlpack", "interface"])
+def test_inputs_on_the_gpu_are_read_where_they_lie(speaks: str, make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make("padded")) as runner:
+        feed = feed_of(runner)
+        expected = runner.run(feed)
+        machine.gpu.uploaded_bytes = 0
+        for _ in range(3):
+            image = ForeignArray(machine, feed["images"], speaks)
+            assert_same_outputs(expected, runner.run({**feed, "images": image}))
+            image.free()
+        assert machine.gpu.uploaded_bytes == 3 * feed["image_sizes"].nbytes
+
+
+def test_a_buffer_that_is_used_again_is_captured(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        image = ForeignArray(machine, feed["images"], "interface")
+        expected = runner.run(feed)
+        for _ in range(4):
+            assert_same_outputs(expected, runner.run({"images": image}))
+        assert (machine.gpu.captures, machine.gpu.launches) == (1, 2)
+        image.free()
+
+
+def test_memory_that_tensorrt_could_not_take_is_copied(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        image = ForeignArray(machine, feed["images"], "dlpack", offset=4)
+        for _ in range(3):
+            assert_same_outputs(runner.run(feed), runner.run({"images": image}))
+        image.free()
+
+
+def test_outputs_that_stay_on_the_gpu(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        expected = runner.run(feed)
+        found = runner.run_device(feed)
+        assert_same_outputs(expected, {name: array.to_host() for name, array in found.items()})
+        assert found["boxes"].__cuda_array_interface__["stream"] is None  # the call has waited
+        again = runner.run_device(feed)
+        with pytest.raises(BackendError, match="used again by a later run"):
+            found["boxes"].to_host()
+        assert again["scores"].nbytes == expected["scores"].nbytes
+    with pytest.raises(BackendError, match="runner is closed"):
+        again["boxes"].to_host()
+
+
+def test_a_stream_that_waits_for_the_outputs(make: Make, machine: Machine) -> None:
+    """The call does not wait, the stream does; and the next run waits until the stream is done with the outputs."""
+    with TensorRTRunner(make()) as runner:
+        feeds = [feed_of(runner, seed) for seed in (0, 1, 2)]
+        expected = [runner.run(feed) for feed in feeds]
+        with runner._engine.device.current():
+            consumer = Stream(runner._engine.device)
+        copies = []
+        for feed in feeds:
+            found = runner.run_device(feed, stream=consumer.address)
+            assert machine.gpu.streams[runner._execution.stream.address].pending
+            boxes = dlpack.TakenTensor(found["boxes"].__dlpack__(stream=-1))
+            with runner._engine.device.current():
+                copies.append(machine.gpu.allocate(expected[0]["boxes"].nbytes, "host"))
+                consumer.download(copies[-1], boxes.address, expected[0]["boxes"].nbytes)
+            boxes.close()
+        with runner._engine.device.current():
+            runner._execution.stream.synchronize()  # as far ahead as it may
+            consumer.synchronize()
+            for outputs, address in zip(expected, copies, strict=True):
+                kept = np.ctypeslib.as_array(
+                    (np.ctypeslib.ctypes.c_float * outputs["boxes"].size).from_address(address)
+                )
+                np.testing.assert_array_equal(kept, outputs["boxes"].ravel())
+                del machine.gpu.blocks[address]
+            consumer.close()
+
+
+def test_the_default_stream_may_wait(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        for _ in range(3):
+            found = runner.run_device(feed, stream=0)
+        assert_same_outputs(runner.run(feed), runner.run(feed))
+        assert set(found) == {"boxes", "scores", "labels"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": None}, "images is a NoneType"),
+        ({"images": np.zeros((1, 3, 96, 128))}, "images is float64, but the engine takes float32"),
+        ({"images": np.zeros((1, 3, 5, 5), np.float32)}, r"images is 1 × 3 × 5 × 5.*takes 1–3 × 3 × 96 × 128"),
+        ({"images": np.zeros((4, 3, 96, 128), np.float32)}, "4 × 3 × 96 × 128.*--batch"),
+        ({"images": np.zeros((0, 3, 96, 128), np.float32)}, "0 × 3"),
+        ({"images": np.zeros((3, 96, 128), np.float32)}, "images is 3 × 96 × 128"),
+        ({"images": np.float32(1)}, "images is a float32"),
+        ({"more": np.zeros(1)}, "the inputs are images, more, but the engine takes images"),
+    ],
+)
+def test_inputs_that_are_refused(change: dict[str, Any], message: str, make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make("batched")) as runner:
+        feed = feed_of(runner)
+        for _ in range(2):
+            runner.run(feed)
+        queue = machine.gpu.streams[runner._execution.stream.address]
+        with pytest.raises(InputError, match=message):
+            runner.run({**feed, **change})
+        with pytest.raises(InputError, match="the inputs are none"):
+            runner.run({})
+        assert queue.pending == []
+        runner.run(feed)
+
+
+def test_kept_tokens_that_are_refused(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make("dynamic")) as runner:
+        feed = feed_of(runner)
+        for count in (0, -1, 10**6):
+            with pytest.raises(InputError, match="num_keep is"):
+                runner.run({**feed, "num_keep": np.array([count])})
+        on_gpu = ForeignArray(machine, feed["num_keep"], "dlpack")
+        with pytest.raises(InputError, match="num_keep is a shape tensor.*NumPy"):
+            runner.run({**feed, "num_keep": on_gpu})
+        on_gpu.free()
+        assert len(runner.run(feed)["boxes"]) == 1
+
+
+def test_gpu_inputs_of_the_wrong_kind_are_given_back(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        for values in (np.zeros((1, 3, 96, 128), np.float16), np.zeros((1, 3, 95, 128), np.float32)):
+            array = ForeignArray(machine, values, "dlpack")
+            with pytest.raises(InputError, match="images is"):
+                runner.run({"images": array})
+            assert dlpack.num_given() == 0
+            array.free()
+
+
+def test_images_on_the_gpu_are_not_for_the_detector(make: Make, machine: Machine) -> None:
+    array = ForeignArray(machine, IMAGES[0], "interface")
+    with Detector.load(make()) as detector, pytest.raises(InputError, match="lies on a GPU.*detector.runner.run"):
+        detector(array)  # type: ignore[call-overload]
+    array.free()
+
+
+def test_several_threads_share_a_runner(make: Make, machine: Machine) -> None:
+    with Detector.load(make("batched")) as detector:
+        alone = [detector(image) for image in IMAGES]
+        with ThreadPoolExecutor(3) as pool:
+            for index, found in enumerate(pool.map(detector, IMAGES * 3)):
+                assert_same_detections(arrays(alone[index % len(IMAGES)]), arrays(found), 1e-6, 1e-3)
+
+
+def test_clones_run_beside_each_other_on_one_engine(make: Make, machine: Machine) -> None:
+    with Detector.load(make()) as detector:
+        alone = [detector(image) for image in IMAGES]
+        clones = [detector.clone() for _ in range(2)]
+        assert machine.gpu.engines == 1
+        assert len({id(clone.runner) for clone in (detector, *clones)}) == 3
+        with ThreadPoolExecutor(3) as pool:
+            jobs = [pool.submit(lambda d=d: [d(image) for image in IMAGES * 2]) for d in (detector, *clones)]
+            for job in jobs:
+                for index, found in enumerate(job.result()):
+                    assert_same_detections(arrays(alone[index % len(IMAGES)]), arrays(found), 1e-6, 1e-3)
+        detector.close()
+        assert machine.gpu.engines == 1
+        assert len(clones[0](IMAGES[0])) == 20
+        with pytest.raises(BackendError, match="closed"):
+            detector.clone()
+        for clone in clones:
+            clone.close()
+        assert machine.gpu.engines == 0
+
+
+def test_other_backends_are_not_cloned(exported: dict[str, Path]) -> None:
+    with (
+        Detector.load(exported["fixed"]) as detector,
+        pytest.raises(BackendError, match="onnxruntime runs one detector in several threads at once: share it"),
+    ):
+        detector.clone()
+
+
+def test_closing(make: Make, machine: Machine) -> None:
+    runner = TensorRTRunner(make())
+    feed = feed_of(runner)
+    runner.run(feed)
+    runner.run_device(feed, stream=0)
+    runner.close()
+    runner.close()
+    machine.nothing_is_left()
+    for call in (lambda: runner.run(feed), lambda: runner.run_device(feed), runner.clone, runner.device_memory_mib):
+        with pytest.raises(BackendError, match="closed"):
+            call()
+
+
+def test_a_runner_that_is_dropped_frees_what_it_held(make: Make, machine: Machine) -> None:
+    runner = TensorRTRunner(make())
+    runner.run(feed_of(runner))
+    del runner
+    gc.collect()
+    machine.nothing_is_left()
+
+
+def test_stages_are_timed(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        with pytest.raises(BackendError, match="record_stages"):
+            runner.stage_times()
+        runner.record_stages()
+        runner.record_stages()
+        for _ in range(3):  # enqueued, captured, launched
+            runner.run(feed)
+            times = runner.stage_times()
+            assert times.compute == pytest.approx(COMPUTE_MS)
+            assert times.upload == pytest.approx(feed["images"].nbytes / 2**20 / 10)
+            assert 0 < times.download < times.upload
+            assert times.enqueue > 0
+
+
+def test_device_memory(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        assert runner.device_memory_mib() == pytest.approx(machine.gpu.used / 2**20)
+        assert runner.pci_bus_id == "0000:01:00.0"
+
+
+def test_a_run_that_fails(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        machine.trt.enqueue_works = False
+        with pytest.raises(BackendError, match="TensorRT cannot run it .*illegal memory access"):
+            runner.run(feed)
+        machine.trt.enqueue_works = True
+        for _ in range(3):
+            assert_same_outputs(runner.run(feed), runner.run(feed))
+
+
+def test_backends_and_suffixes(make: Make, exported: dict[str, Path], machine: Machine) -> None:
+    path = make()
+    with Detector.load(path, "tensorrt") as detector:
+        assert detector.describe()["backend"] == "tensorrt"
+    with pytest.raises(InputError, match="is a TensorRT engine, which openvino does not run"):
+        Detector.load(path, "openvino")
+    with pytest.raises(InputError, match="--engine tensorrt"):
+        Detector.load(exported["fixed"], "tensorrt")
+    with pytest.raises(ArtefactError, match=r"no\.engine does not exist"):
+        Detector.load(path.with_name("no.engine"))
+    with pytest.raises(InputError, match="max_graphs"):
+        Detector.load(path, max_graphs=0)
