@@ -1,10 +1,9 @@
-"""``sparse-detr-export``: a trained checkpoint to verified ONNX files."""
+"""``sparse-detr-export``: a trained checkpoint to verified ONNX files and engines."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,22 @@ import click
 
 from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
 from sparse_detr_deploy.errors import BackendError, InputError
+from sparse_detr_deploy.export.engine import cli_options, commands, terminal
+from sparse_detr_deploy.export.engine.program import DefaultCommand, DefaultGroup
 
 if TYPE_CHECKING:
+    from sparse_detr_deploy.export.engine.pipeline import EnginePipeline, EngineResult
     from sparse_detr_deploy.export.pipeline import ExportResult
     from sparse_detr_deploy.export.spec import ExportSpec
     from sparse_detr_deploy.modeling import ModelConfig, SparseDETR
 
 
-@click.command(epilog=EXIT_CODES)
+@click.group(cls=DefaultGroup)
+def main() -> None:
+    """The program: exports unless its first word is another command."""
+
+
+@main.command(cls=DefaultCommand, epilog=EXIT_CODES)
 @click.argument("checkpoint", required=False, type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder for the files.")
 @click.option("--rho", "rhos", multiple=True, help="Keep ratio in (0, 1] or 'dynamic'; repeat for several files.")
@@ -30,6 +37,8 @@ if TYPE_CHECKING:
 @click.option("--num-detections", default=100, show_default=True, help="Detections per image.")
 @click.option("--uint8-input", is_flag=True, help="Take uint8 pixels and normalise inside the graph.")
 @click.option("--inline-functions", is_flag=True, help="Standard ops only (for OpenVINO).")
+@click.option("--precision", type=click.Choice(["fp32", "fp16"]), default="fp32", show_default=True)
+@cli_options.engine_options
 @click.option("--class-names", type=click.Path(path_type=Path), help="Text file, a name a line, or a JSON list.")
 @click.option(
     "--verify-images", type=click.Path(path_type=Path), help="Verify on the images of this folder (the first 16)."
@@ -39,26 +48,74 @@ if TYPE_CHECKING:
 @click.option("--dense", is_flag=True, help="With --random-weights: a dense encoder.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON on stdout.")
+@click.pass_context
 @reports_errors
-def main(**options: Any) -> None:
-    """Export CHECKPOINT to one verified ONNX file for each --rho (default: the one it was trained with)."""
-    _check_installation()
+def export(context: click.Context, /, **options: Any) -> None:
+    """Export CHECKPOINT to one verified ONNX file for each --rho (default: the one it was trained with).
+
+    With --engine also build a TensorRT engine of each. Given an exported .onnx file, build its engine only.
+    """
+    if cli_options.is_artefact(options):
+        cli_options.check_artefact_options(context, options)
+        _check_installation("onnx", "rich")
+        exported: list[ExportResult] = []
+        engines = _build_engines([options["checkpoint"]], options)
+    else:
+        exported, engines = _export_checkpoint(options)
+    if options["as_json"]:
+        click.echo(json.dumps(_documents(exported, engines), indent=2))
+    if exported:
+        _print_table(exported)
+    if engines:
+        cli_options.print_engines(engines, terminal.console())
+
+
+main.add_command(commands.plugins)
+main.add_command(commands.doctor)
+
+
+def _export_checkpoint(options: dict[str, Any]) -> tuple[list[ExportResult], list[EngineResult]]:
+    _check_installation("torch", "onnx", "onnxscript", "onnxruntime", "rich")
     from sparse_detr_deploy.export.spec import parse_batch, parse_rho, parse_size
 
     height, width = parse_size(options["size"])
     batch = parse_batch(options["batch"])
     rhos = [parse_rho(text) for text in options["rhos"]]
     names = _read_class_names(options["class_names"])
+    engine = cli_options.engine_spec(options)
+    pipeline = None if engine is None else cli_options.open_pipeline(engine)
     model = _model(options)
     specs = _specs(model.config, rhos, height, width, batch, names, options)
-    results = _export(model, specs, options)
-    if options["as_json"]:
-        click.echo(json.dumps([result.to_dict() for result in results], indent=2))
-    _print_table(results)
+    if engine is not None:
+        cli_options.check_engines(engine, model.config, specs, options["output"], options["force"])
+    exported = _export(model, specs, options)
+    files = [result.path for result in exported]
+    return exported, [] if pipeline is None else _build_engines(files, options, pipeline)
 
 
-def _check_installation() -> None:
-    for package in ("torch", "onnx", "onnxscript", "onnxruntime", "rich"):
+def _build_engines(
+    files: list[Path], options: dict[str, Any], pipeline: EnginePipeline | None = None
+) -> list[EngineResult]:
+    if pipeline is None:
+        engine = cli_options.engine_spec(options)
+        assert engine is not None
+        pipeline = cli_options.open_pipeline(engine)
+    with terminal.progress_line() as progress:
+        return [pipeline.build(path, options["output"], options["force"], progress) for path in files]
+
+
+def _documents(exported: list[ExportResult], engines: list[EngineResult]) -> list[dict[str, Any]]:
+    """What ``--json`` prints: a document for each file, its engine under ``engine``."""
+    documents = [result.to_dict() for result in exported] or [result.metadata.to_dict() for result in engines]
+    if engines:
+        documents = [
+            {**document, "engine": result.to_dict()} for document, result in zip(documents, engines, strict=True)
+        ]
+    return documents
+
+
+def _check_installation(*packages: str) -> None:
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             raise BackendError(f"{package} is not installed: pip install 'sparse-detr-deploy[export]'")
 
@@ -107,19 +164,16 @@ def _specs(
             uint8_input=options["uint8_input"],
             inline_functions=options["inline_functions"],
             class_names=names,
+            precision=options["precision"],
         )
         for rho, dynamic in choices
     ]
 
 
 def _export(model: SparseDETR, specs: list[ExportSpec], options: dict[str, Any]) -> list[ExportResult]:
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from sparse_detr_deploy.export.pipeline import export_artefacts
     from sparse_detr_deploy.export.verification import read_verification_images
 
-    console = Console(stderr=True)
     images = None
     if options["verify_images"] is not None:
         images = read_verification_images(
@@ -127,17 +181,8 @@ def _export(model: SparseDETR, specs: list[ExportSpec], options: dict[str, Any])
         )
         if not images:
             raise InputError(f"{options['verify_images']} holds no readable image")
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting")
-        return export_artefacts(
-            model,
-            specs,
-            options["output"],
-            options["force"],
-            images,
-            lambda message: bar.update(task, description=message),
-        )
+    with terminal.progress_line() as progress:
+        return export_artefacts(model, specs, options["output"], options["force"], images, progress)
 
 
 def _read_class_names(path: Path | None) -> tuple[str, ...] | None:
@@ -167,7 +212,6 @@ def _read_class_names(path: Path | None) -> tuple[str, ...] | None:
 
 
 def _print_table(results: list[ExportResult]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="Verified and written")
@@ -185,7 +229,7 @@ def _print_table(results: list[ExportResult]) -> None:
             f"{report.box_pixels:.4f}" if metadata.outputs == "detections" else "",
             result.sha256[:12],
         )
-    Console(stderr=True, width=None if sys.stderr.isatty() else 140).print(table)
+    terminal.console().print(table)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,201 @@
+"""What we ask of full TensorRT, on a FAKE module: nothing here shows that the real one takes it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar
+from sparse_detr_deploy.errors import BackendError, VerificationError
+from sparse_detr_deploy.export.engine import flavours, pipeline
+from sparse_detr_deploy.export.engine.gpu import Driver, Gpu
+from sparse_detr_deploy.export.engine.pipeline import EnginePipeline, EngineResult
+from sparse_detr_deploy.export.engine.spec import EngineSpec
+from sparse_detr_deploy.export.pipeline import ExportResult
+from sparse_detr_deploy.hashing import sha256_of
+from tests.conftest import Export
+from tests.export.engine.fake_tensorrt import DataType, FakeTensorRT
+
+GPU = Driver("13.0", (Gpu("Fake", "sm89"),))
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "libsparse_detr_plugins.so"
+    path.write_bytes(b"a library")
+    monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(path))
+    return path
+
+
+@pytest.fixture
+def no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPARSE_DETR_PLUGINS", raising=False)
+    monkeypatch.setattr(pipeline, "find_plugin_library", lambda: None)
+
+
+def opened(monkeypatch: pytest.MonkeyPatch, fake: FakeTensorRT, **fields: Any) -> EnginePipeline:
+    monkeypatch.setattr(pipeline, "load_flavour", lambda name: fake)
+    monkeypatch.setattr(flavours, "query_driver", lambda: GPU)
+    return EnginePipeline(EngineSpec("tensorrt", **fields))
+
+
+def build(
+    monkeypatch: pytest.MonkeyPatch, fake: FakeTensorRT, result: ExportResult, output: Path, **fields: Any
+) -> EngineResult:
+    return opened(monkeypatch, fake, **fields).build(result.path, output)
+
+
+@pytest.mark.parametrize(("version", "keeps"), [("10.8.0.43", False), ("10.15.1", True), ("11.4.0.106", True)])
+def test_the_plugin_path(
+    version: str, keeps: bool, library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strongly typed, no TF32, calls of plugins; bodies only from 10.15 on."""
+    fake = FakeTensorRT(version)
+    built = build(monkeypatch, fake, export_tiny(), tmp_path / "out", workspace_mib=512)
+    assert fake.calls["load_library"] == [str(library)]
+    assert fake.calls["create_network"] == [0 if version.startswith("11") else 2]
+    assert fake.calls["clear_flag"] == ["TF32"]
+    assert fake.calls["set_memory_pool_limit"] == [("workspace", 512 << 20)]
+    assert "add_optimization_profile" not in fake.calls
+    assert "plugins_to_serialize" not in fake.calls
+    (proto,) = fake.protos
+    assert len(proto.functions) == (2 if keeps else 0)
+    assert {node.domain for node in proto.graph.node} == {"", "sparse_detr"}
+    metadata, record = read_sidecar(built.path)
+    assert metadata == export_tiny().metadata
+    assert (record.attention, record.selection, record.targets) == ("plugin", "plugin", ("sm89",))
+    assert record.plugin == PluginRecord(library.name, metadata.toolkit_version, sha256_of(library))
+    assert record.version == version
+    assert record.inspected == {"FLOAT": 1}
+
+
+def test_the_profile(library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = export_tiny(dynamic_rho=True, batch=(1, 1, 4))
+    fake = FakeTensorRT()
+    build(monkeypatch, fake, result, tmp_path)
+    kept, tokens = result.metadata.num_keep(), result.metadata.token_count
+    assert fake.calls["set_shape"] == [("images", (1, 3, 96, 128), (1, 3, 96, 128), (4, 3, 96, 128))]
+    assert fake.calls["set_shape_input"] == [("num_keep", [1], [kept], [tokens])]
+    assert len(fake.calls["add_optimization_profile"]) == 1
+
+
+def test_one_timing_cache_for_all(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeTensorRT()
+    engines = opened(monkeypatch, fake)
+    for changes in ({}, {"dynamic_rho": True}):
+        engines.build(export_tiny(**changes).path, tmp_path)
+    assert fake.calls["create_timing_cache"] == [b"", b"timings"]
+    assert len(fake.calls["load_library"]) == 1
+
+
+def test_self_contained(library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeTensorRT()
+    built = build(monkeypatch, fake, export_tiny(), tmp_path, self_contained=True)
+    assert fake.calls["plugins_to_serialize"] == [[str(library)]]
+    assert fake.calls["host_code"] == [True]
+    assert built.record.plugin is not None
+    assert built.record.plugin.serialized
+
+
+def test_the_slow_body_was_taken(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silently, as TensorRT does: the build fails, unless that was allowed; then the sidecar says it."""
+    with pytest.raises(BackendError, match="0 of 4 MSDeformAttn, 0 of 1 SelectTokens"):
+        build(monkeypatch, FakeTensorRT(takes_plugins=False), export_tiny(), tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    built = build(monkeypatch, FakeTensorRT(takes_plugins=False), export_tiny(), tmp_path, allow_fallback=True)
+    assert (built.record.attention, built.record.selection, built.record.plugin) == ("standard ops", "top-k", None)
+
+
+def test_no_library(no_library: None, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="plugins build"):
+        opened(monkeypatch, FakeTensorRT())
+    with pytest.raises(BackendError, match="plugins build"):
+        opened(monkeypatch, FakeTensorRT(), allow_fallback=True, self_contained=True)
+    fake = FakeTensorRT()
+    built = build(monkeypatch, fake, export_tiny(), tmp_path, allow_fallback=True)
+    assert built.record.attention == "standard ops"
+    assert "sparse_detr" not in {node.domain for node in fake.protos[0].graph.node}
+
+
+def test_a_library_that_does_not_load(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="does not load the plugin library"):
+        opened(monkeypatch, FakeTensorRT(loads_library=False))
+
+
+def test_a_precision_that_is_not_what_the_file_says(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the parsed network, and in the built engine."""
+    with pytest.raises(VerificationError, match="float32 was asked for"):
+        build(monkeypatch, FakeTensorRT(dtype=DataType.HALF), export_tiny(), tmp_path)
+    with pytest.raises(VerificationError, match="the engine has layers of less"):
+        build(monkeypatch, FakeTensorRT(engine_types=("Row major linear FP16 format",)), export_tiny(), tmp_path)
+    with pytest.raises(VerificationError, match="tells no types"):
+        build(monkeypatch, FakeTensorRT(engine_types=()), export_tiny(), tmp_path)
+    assert not list(tmp_path.glob("*.engine*"))
+
+
+def test_a_build_that_fails(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BackendError, match="no implementation for node X"):
+        build(monkeypatch, FakeTensorRT(builds=False), export_tiny(), tmp_path)
+    assert not list(tmp_path.glob("*.engine*"))
+
+
+def test_ctrl_c_between_two_steps(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monitor refuses to go on, and the interrupt is raised after TensorRT has returned."""
+    import signal
+
+    def progress(message: str) -> None:
+        if "step 1" in message:
+            signal.raise_signal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else (
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            )
+            handled.wait(5)
+
+    handled = threading.Event()
+    engines = opened(monkeypatch, FakeTensorRT())
+    before = signal.getsignal(signal.SIGINT)
+    timer = threading.Timer(0.5, handled.set)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        engines.build(export_tiny().path, tmp_path, progress=progress)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not list(tmp_path.glob("*.engine*"))
+
+
+def test_no_gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "load_flavour", lambda name: FakeTensorRT())
+    monkeypatch.setattr(flavours, "query_driver", lambda: Driver(problem="no NVIDIA driver is installed"))
+    with pytest.raises(BackendError, match="--engine tensorrt-rtx"):
+        EnginePipeline(EngineSpec("tensorrt"))
+
+
+@pytest.mark.parametrize(
+    ("version", "accepted"), [("10.7.0", False), ("8.6.1", False), ("10.8.0", True), ("11.1.0", True)]
+)
+def test_versions(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(flavours.importlib, "import_module", lambda name: FakeTensorRT(version))
+    if accepted:
+        assert flavours.load_flavour("tensorrt").__version__ == version
+    else:
+        with pytest.raises(BackendError, match=r"10\.8 or newer"):
+            flavours.load_flavour("tensorrt")
+
+
+@pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt-rtx", "rtx")])
+def test_a_flavour_that_is_not_installed(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda module: None)
+    with pytest.raises(BackendError, match=rf"pip install 'sparse-detr-deploy\[{extra}\]'"):
+        flavours.load_flavour(name)
