@@ -202,7 +202,8 @@ def interrupted(tiny_checkpoint: Path, tmp_path: Path) -> Callable[[str], subpro
     def run(moment: str) -> subprocess.CompletedProcess[str]:
         arguments = [str(tiny_checkpoint), "--output", str(tmp_path / "out"), "--size", SIZE, "--num-detections", "20"]
         command = (
-            "import sys, sparse_detr_deploy.export.pipeline as pipeline\n"
+            "import signal, sys, sparse_detr_deploy.export.pipeline as pipeline\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where tests run in the background
             f"function = pipeline.{moment}\n"
             "def announced(*arguments, **named):\n"
             "    print('now', flush=True)\n"
