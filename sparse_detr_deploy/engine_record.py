@@ -45,7 +45,8 @@ class EngineRecord:
         plugin: the library that it needs; ``None`` without plugins.
         workspace_mib: limit of the builder's workspace; ``None`` for TensorRT's own.
         products: convolutions and matrix products of the parsed network by kind and type: where the arithmetic is.
-        inspected: layers of the built engine by type, as its inspector tells them; ``None`` without a GPU.
+        inspected: layers of the built engine by type, as its inspector tells them (``UNTOLD`` where it does not, as with
+            dynamic shapes); ``None`` without a GPU.
     """
 
     flavour: str

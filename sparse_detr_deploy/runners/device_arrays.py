@@ -43,7 +43,10 @@ def view(value: Any, name: str, device: Device, stream: Stream) -> DeviceView:
     Raises:
         InputError: another device, not contiguous, of a type that NumPy has not, or refused by the producer.
     """
+    pending: int | None = None
     if _speaks_dlpack(value):
+        # first: a producer on another GPU can do nothing with our stream
+        _check_place(int(value.__dlpack_device__()[1]), name, device)
         try:
             taken = dlpack.TakenTensor(value.__dlpack__(stream=stream.address))
         except Exception as error:
@@ -53,17 +56,19 @@ def view(value: Any, name: str, device: Device, stream: Stream) -> DeviceView:
         found = DeviceView(taken.address, taken.shape, taken.dtype or np.dtype(object), taken.close)
         strides = taken.strides
     else:
-        found, strides = _by_interface(value, name, device, stream)
+        found, strides, pending = _by_interface(value, name)
     try:
         _check(found, strides, name, device)
     except InputError:
         found.release()
         raise
+    if pending is not None:
+        order(device, pending, stream.address)
     return found
 
 
-def _by_interface(value: Any, name: str, device: Device, stream: Stream) -> tuple[DeviceView, tuple[int, ...] | None]:
-    """By ``__cuda_array_interface__`` (version 2 or 3), strides in elements."""
+def _by_interface(value: Any, name: str) -> tuple[DeviceView, tuple[int, ...] | None, int]:
+    """By ``__cuda_array_interface__`` (version 2 or 3), with strides in elements and the stream to wait for."""
     try:
         described = value.__cuda_array_interface__
         dtype, shape = np.dtype(described["typestr"]), tuple(int(size) for size in described["shape"])
@@ -73,8 +78,7 @@ def _by_interface(value: Any, name: str, device: Device, stream: Stream) -> tupl
     if strides is not None:
         strides = tuple(int(stride) // dtype.itemsize for stride in strides)
     # version 2 says nothing of streams, and None means that nothing is pending: the default stream is cheap to wait for
-    order(device, int(producer or LEGACY_STREAM), stream.address)
-    return DeviceView(address, shape, dtype, lambda: None), strides
+    return DeviceView(address, shape, dtype, lambda: None), strides, int(producer or LEGACY_STREAM)
 
 
 def _check(found: DeviceView, strides: tuple[int, ...] | None, name: str, device: Device) -> None:
@@ -86,17 +90,21 @@ def _check(found: DeviceView, strides: tuple[int, ...] | None, name: str, device
             if size != 1 and stride != step:
                 raise InputError(f"{name} is not contiguous: call .contiguous() (torch) or ascontiguousarray first")
             step *= size
-    located = device.location(found.address)
+    _check_place(device.location(found.address), name, device)
+
+
+def _check_place(located: int | None, name: str, device: Device) -> None:
     if located != device.index:
         where = "not in the memory of a GPU that this process uses" if located is None else f"on GPU {located}"
         raise InputError(f"{name} lies {where}, but the engine runs on GPU {device.index}: move it there first")
 
 
 class Lease:
-    """Memory that is the borrower's until the lender takes it back."""
+    """Memory that is the borrower's until the lender takes it back, after what is then on the streams ``consumers``."""
 
     def __init__(self) -> None:
         self.valid = True
+        self.consumers: set[int] = set()
 
 
 class DeviceArray:
@@ -140,15 +148,27 @@ class DeviceArray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return dlpack.CUDA, self._stream.device.index
 
-    def __dlpack__(self, *, stream: int | None = None, **_: Any) -> Any:
-        """A capsule; what ``stream`` does from now on comes after the run. ``-1``: without waiting."""
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A capsule, unversioned whatever ``max_version``; what ``stream`` does from now on comes after the run, and
+        before the next one, for which it must still exist. ``-1``: without waiting.
+        """
         address = self._borrowed()
+        if copy or (dl_device is not None and tuple(dl_device) != self.__dlpack_device__()):
+            raise BufferError("an output is lent as it lies, on its GPU: copy or move it afterwards")
         if stream == 0:
             raise BackendError("stream 0 is ambiguous in DLPack: 1 is the legacy default stream, 2 that of the thread")
         device = self._stream.device
         if stream != -1:
             with device.current():
                 order(device, self._stream.address, stream or LEGACY_STREAM)
+            self._lease.consumers.add(stream or LEGACY_STREAM)
         return dlpack.give(address, self.shape, self.dtype, device.index, self)
 
     def to_host(self) -> NDArray[Any]:

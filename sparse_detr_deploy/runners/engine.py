@@ -105,11 +105,18 @@ class LoadedEngine:
             dtype = np.dtype(_TYPES[kind])
             on_host = engine.get_tensor_location(name) == trt.TensorLocation.HOST
             if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
-                smallest, _, largest = (tuple(shape) for shape in engine.get_tensor_profile_shape(name, 0))
-                inputs.append(Port(name, dtype, on_host, smallest, largest))
+                inputs.append(Port(name, dtype, on_host, *self._limits(name)))
             else:
                 outputs.append(Port(name, dtype, on_host))
         return tuple(inputs), tuple(outputs)
+
+    def _limits(self, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Smallest and largest shape of an input; the profile need not speak of one that is fixed."""
+        fixed = tuple(self._engine.get_tensor_shape(name))
+        if min(fixed, default=0) >= 0:
+            return fixed, fixed
+        smallest, _, largest = (tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
+        return smallest, largest
 
     def new_activations(self) -> DeviceBuffer:
         """Memory for what lies between the layers; the contexts of one stream share it."""

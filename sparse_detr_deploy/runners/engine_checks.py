@@ -79,9 +79,10 @@ def check_device(file: EngineFile, device: Device) -> None:
     """Raise :class:`ArtefactError` unless the engine was built for this GPU's compute capability."""
     targets = file.record.targets
     if device.capability not in targets:
+        how = f"with --target {device.capability}" if file.record.flavour == "tensorrt-rtx" else "on such a machine"
         raise ArtefactError(
             f"{file.path} was built for {', '.join(targets) or 'no GPU at all'}, but {device.name} (GPU {device.index}) is "
-            f"{device.capability}: build it again on such a machine, or with --target {device.capability}"
+            f"{device.capability}: build it again {how}"
         )
 
 

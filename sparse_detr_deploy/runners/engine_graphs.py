@@ -6,6 +6,7 @@ of its own. Their activations lie in one place, since one stream runs one at a t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.cuda import DeviceBuffer, Graph, Stream
+from sparse_detr_deploy.cuda import CudaError, DeviceBuffer, Graph, Stream
 from sparse_detr_deploy.errors import BackendError, SparseDetrError
 from sparse_detr_deploy.runners.engine import LoadedEngine
 from sparse_detr_deploy.runners.engine_inputs import Binding
@@ -83,6 +84,8 @@ class GraphCache:
                 enqueue(context, self._engine, self._stream)
         except SparseDetrError as error:
             self._give_up(error)
+            with contextlib.suppress(CudaError):  # the next call of the stream tells of it
+                self._stream.synchronize()  # the run before the capture still uses the context, which goes now
             return
         while len(self._captured) >= self._limit:
             self._stream.synchronize()

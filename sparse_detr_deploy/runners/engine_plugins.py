@@ -58,7 +58,7 @@ def _is_registered(registry: Any) -> bool:
 
 def _find(plugin: PluginRecord, library: str | Path | None) -> Path:
     if library is not None:
-        path = Path(library)
+        path = Path(library).absolute()  # dlopen looks up a name without a slash elsewhere
         if not path.is_file():
             raise BackendError(f"the plugin library {path} does not exist")
         return path

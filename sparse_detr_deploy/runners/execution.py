@@ -11,7 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.cuda import Event, Stream, order
+from sparse_detr_deploy.cuda import CudaError, Event, Stream, order
 from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.preprocessing import Feed
 from sparse_detr_deploy.runners.device_arrays import DeviceArray, Lease
@@ -51,7 +51,6 @@ class Execution:
         self._bound_values: Mapping[str, NDArray[Any]] = {}
         self._held = Binding()
         self._lease = Lease()
-        self._consumer: int | None = None
         self._events: list[Event] = []
         self._enqueue_ms = 0.0
         self._captures = cuda_graphs and engine.record.flavour == "tensorrt"
@@ -87,11 +86,11 @@ class Execution:
         """Outputs on the device; ``stream`` (a handle) waits for them, or else the caller does."""
         shapes = self._submit(feed)
         self._mark(3)
-        self._consumer = stream
         if stream is None:
             self.stream.synchronize()
         else:
             order(self._engine.device, self.stream.address, stream)
+            self._lease.consumers.add(stream)
         return self._outputs.lend(shapes, self.stream, self._lease, synced=stream is None)
 
     def _submit(self, feed: Mapping[str, Any]) -> Shapes:
@@ -104,10 +103,9 @@ class Execution:
                 fresh = self.graphs.new_context(binding, self._outputs)
             context, shapes = fresh or (self._context, captured.shapes if captured else self._apply(binding))
             self._lease.valid = False
+            while self._lease.consumers:
+                self.stream.wait_for(self._lease.consumers.pop())  # which may still read the outputs
             self._lease = Lease()
-            if self._consumer is not None:
-                self.stream.wait_for(self._consumer)  # which may still read the outputs
-                self._consumer = None
             self._mark(0)
             self._inputs.upload(binding, self.stream)
             self._mark(1)
@@ -121,6 +119,8 @@ class Execution:
             if fresh:
                 self.graphs.capture(binding, context, shapes)
         except BaseException:
+            with contextlib.suppress(CudaError):  # the first error is the one to tell
+                self.stream.synchronize()  # what is enqueued may use borrowed inputs, and a context that goes now
             binding.release()
             raise
         self._held.release()

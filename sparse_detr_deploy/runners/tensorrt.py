@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Mapping
@@ -63,7 +64,8 @@ class TensorRTRunner:
             engine.release()
             raise
         # also where a runner is dropped without close()
-        self._finalizer = weakref.finalize(self, _free, self._execution, engine)
+        self._process = os.getpid()
+        self._finalizer = weakref.finalize(self, _free, self._execution, engine, self._process)
 
     def clone(self) -> TensorRTRunner:
         """A runner on the same engine with a stream, context and buffers of its own, for another thread."""
@@ -98,7 +100,8 @@ class TensorRTRunner:
             feed: as in :meth:`run`; arrays on the GPU must stay as they are until the run is done.
             stream: handle of the CUDA stream that will use the outputs, such as
                 ``torch.cuda.current_stream().cuda_stream`` (0 is the default stream): it is made to wait for them, and
-                the call returns at once. Default: the call waits until the outputs are there.
+                the call returns at once; the next run waits for it, so it must still exist then. Default: the call
+                waits until the outputs are there.
 
         Returns:
             Outputs by name; their memory is used again by the next run of this runner.
@@ -157,6 +160,11 @@ class TensorRTRunner:
         return "on" if failure is None else f"failed: {failure}"
 
     def _check_open(self) -> None:
+        if os.getpid() != self._process:
+            raise BackendError(
+                "the runner was made before this process was forked, which CUDA does not survive: load the engine in the "
+                "process that runs it, or start that with multiprocessing's method 'spawn'"
+            )
         if not self._finalizer.alive:
             raise BackendError("the runner is closed")
 
@@ -174,7 +182,13 @@ class TensorRTRunner:
         self.close()
 
 
-def _free(execution: Execution, engine: LoadedEngine) -> None:
+_of_the_parent: list[tuple[Execution, LoadedEngine]] = []  # a forked process must not even destroy them
+
+
+def _free(execution: Execution, engine: LoadedEngine, process: int) -> None:
+    if os.getpid() != process:
+        _of_the_parent.append((execution, engine))
+        return
     try:
         with engine.device.current():
             execution.close()

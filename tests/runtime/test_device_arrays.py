@@ -139,6 +139,19 @@ def test_arrays_of_another_gpu_are_given_back(stream: Stream, machine: Machine) 
     with pytest.raises(InputError, match="x lies on GPU 1, but the engine runs on GPU 0"):
         view(array, "x", stream.device, stream)
     assert dlpack.num_given() == 0
+    assert stream_work(machine) == 0  # a stream of another GPU was not waited for
+    array.free()
+
+
+def stream_work(machine: Machine) -> int:
+    return sum(len(stream.pending) for stream in machine.gpu.streams.values()) - 1  # the producer's own
+
+
+def test_arrays_of_another_gpu_by_their_interface(stream: Stream, machine: Machine) -> None:
+    array = ForeignArray(machine, VALUES, "interface", kind="other device")
+    array.__cuda_array_interface__ = {**array.__cuda_array_interface__, "stream": 0xBAD, "version": 3}
+    with pytest.raises(InputError, match="x lies on GPU 1, but the engine runs on GPU 0"):
+        view(array, "x", stream.device, stream)
     array.free()
 
 
@@ -186,6 +199,14 @@ def test_streams_of_dlpack(output: DeviceArray, machine: Machine) -> None:
     assert len(machine.gpu.streams[1].pending) == 2
     with pytest.raises(BackendError, match="stream 0 is ambiguous"):
         output.__dlpack__(stream=0)
+
+
+def test_what_cannot_be_lent_is_refused_as_dlpack_says(output: DeviceArray, machine: Machine) -> None:
+    for options in ({"copy": True}, {"dl_device": (1, 0)}, {"dl_device": (dlpack.CUDA, 1)}):
+        with pytest.raises(BufferError, match="lent as it lies"):
+            output.__dlpack__(stream=-1, **options)
+    allowed = {"copy": False, "dl_device": (dlpack.CUDA, 0), "max_version": (1, 3)}
+    dlpack.TakenTensor(output.__dlpack__(stream=-1, **allowed)).close()
 
 
 def test_an_output_that_is_gone(output: DeviceArray) -> None:

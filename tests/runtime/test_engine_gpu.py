@@ -1,7 +1,11 @@
-"""A real engine on a real GPU, with torch's and cupy's arrays. Everything here skips where there is none."""
+"""A real engine on a real GPU, with torch's and cupy's arrays. Everything here skips where there is none.
+
+What has ``real_driver`` in its name needs no TensorRT.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import subprocess
@@ -15,10 +19,11 @@ import numpy as np
 import pytest
 
 from sparse_detr_deploy import BackendError, Detector, InputError
-from sparse_detr_deploy.cuda import Device, DeviceBuffer, Stream
+from sparse_detr_deploy.cuda import LEGACY_STREAM, CudaError, Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
 from sparse_detr_deploy.export.pipeline import export_artefacts
 from sparse_detr_deploy.export.spec import ExportSpec
 from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.runners.device_arrays import DeviceArray, Lease, view
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
 from sparse_detr_deploy.synthetic_image import synthetic_image
 from tests.conftest import SIZE
@@ -87,6 +92,101 @@ def test_the_layer_on_the_real_driver(device: Device) -> None:
         assert device.location(source.ctypes.data) is None
         buffer.close()
         stream.close()
+
+
+def test_a_graph_on_the_real_driver(device: Device) -> None:
+    source = np.arange(1024, dtype=np.float32)
+    with device.current(), contextlib.ExitStack() as kept:
+        stream, memory = Stream(device), DeviceBuffer(device, source.nbytes)
+        there, back = (HostBuffer(device, source.nbytes) for _ in range(2))
+        start, end = (Event(device, timing=True) for _ in range(2))
+        graphs: list[Graph] = []
+        with stream.capturing(graphs):
+            stream.upload(memory.address, there.address, source.nbytes)
+            stream.download(back.address, memory.address, source.nbytes)
+        for thing in (stream, memory, there, back, start, end, *graphs):
+            kept.callback(thing.close)
+        for factor in (1, 2):
+            there.array(source.shape, "f4")[...] = factor * source
+            start.record(stream.address)
+            graphs[0].launch(stream.address)
+            end.record(stream.address)
+            stream.synchronize()
+            np.testing.assert_array_equal(back.array(source.shape, "f4"), factor * source)
+            assert end.milliseconds_since(start) > 0
+        with pytest.raises(CudaError), stream.capturing(graphs):
+            stream.synchronize()  # not allowed: the capture is lost, the stream is not
+        stream.upload(memory.address, there.address, source.nbytes)
+        stream.synchronize()
+        assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy"])
+def test_arrays_of_others_on_the_real_driver(library: str, device: Device) -> None:
+    module: Any = pytest.importorskip(library)
+    if library == "torch" and not module.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    large = 1 << 24  # the producer's work takes longer than the calls
+    given = module.ones(large, dtype=module.float32, device="cuda") if library == "torch" else module.ones(large, "f4")
+    for _ in range(50):
+        given = given + 1
+    with device.current():
+        stream = Stream(device)
+        found = view(given, "x", device, stream)
+        assert found.shape == (large,)
+        assert found.dtype == np.float32
+        output = DeviceArray(found.address, found.shape, found.dtype, stream, Lease(), synced=False)
+        np.testing.assert_array_equal(output.to_host(), 51)
+    taken = module.from_dlpack(output)
+    assert float(taken.sum()) == pytest.approx(51 * large, rel=1e-3)
+    assert LEGACY_STREAM in output._lease.consumers
+    del taken, given
+    found.release()
+    stream.close()
+
+
+BEFORE_AND_AFTER = """
+import numpy as np
+from sparse_detr_deploy.cuda import Device, DeviceBuffer, Stream
+for _ in range(3):
+    device = Device(0)
+    with device.current():
+        buffer, stream = DeviceBuffer(device, 1 << 20), Stream(device)
+        stream.upload(buffer.address, np.zeros(1 << 18, np.float32).ctypes.data, 1 << 20)
+        stream.synchronize()
+        stream.close()
+        buffer.close()
+    device.close()
+"""
+TWICE = """
+import sys
+import numpy as np
+from sparse_detr_deploy import Detector
+from sparse_detr_deploy.synthetic_image import synthetic_image
+found = []
+for _ in range(3):
+    with Detector.load(sys.argv[1]) as detector:
+        image = synthetic_image(0, detector.metadata.height, detector.metadata.width)
+        found += [detector(image).scores for _ in range(3)]
+for scores in found:
+    np.testing.assert_allclose(scores, found[0], atol=1e-5)
+"""
+
+
+def run_alone(program: str, *arguments: str) -> None:
+    """In a process where nothing else holds the GPU's primary context."""
+    command = [sys.executable, "-c", program, *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_a_context_that_is_made_again_on_the_real_driver(device: Device) -> None:
+    run_alone(BEFORE_AND_AFTER)
+
+
+def test_an_engine_that_is_loaded_again(files: tuple[Path, Path]) -> None:
+    """The last to close releases the primary context, which TensorRT's own state lives in."""
+    run_alone(TWICE, str(files[1]))
 
 
 def test_the_same_detections(files: tuple[Path, Path]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError
-from sparse_detr_deploy.cuda import Stream
+from sparse_detr_deploy.cuda import HostBuffer, Stream
 from sparse_detr_deploy.runners import dlpack
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
 from sparse_detr_deploy.synthetic_image import synthetic_image
@@ -257,6 +257,49 @@ def test_a_stream_that_waits_for_the_outputs(make: Make, machine: Machine) -> No
                 np.testing.assert_array_equal(kept, outputs["boxes"].ravel())
                 del machine.gpu.blocks[address]
             consumer.close()
+
+
+def test_outputs_taken_by_dlpack_are_not_overwritten_too_early(make: Make, machine: Machine) -> None:
+    """What a consumer has enqueued on the stream that it named comes before the next run."""
+    with TensorRTRunner(make()) as runner:
+        device = runner._engine.device
+        feeds = [feed_of(runner, seed) for seed in (0, 1)]
+        expected = runner.run(feeds[0])["boxes"]
+        with device.current():
+            consumer, copy = Stream(device), HostBuffer(device, expected.nbytes)
+            taken = dlpack.TakenTensor(runner.run_device(feeds[0])["boxes"].__dlpack__(stream=consumer.address))
+            consumer.download(copy.address, taken.address, expected.nbytes)
+            runner.run(feeds[1])
+            consumer.synchronize()
+            np.testing.assert_array_equal(copy.array(expected.shape, expected.dtype), expected)
+            taken.close()
+            copy.close()
+            consumer.close()
+
+
+def test_a_failed_run_gives_inputs_back_when_the_gpu_is_done_with_them(make: Make, machine: Machine) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        image = ForeignArray(machine, feed["images"], "dlpack", offset=4)  # copied first, as it is not aligned
+        machine.trt.enqueue_works = False
+        with pytest.raises(BackendError, match="TensorRT cannot run it"):
+            runner.run({"images": image})
+        assert machine.gpu.streams[runner._execution.stream.address].pending == []
+        assert dlpack.num_given() == 0
+        image.free()
+        machine.trt.enqueue_works = True
+        runner.run(feed)
+
+
+def test_a_forked_process_is_told_so(make: Make, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TensorRTRunner(make()) as runner:
+        feed = feed_of(runner)
+        with monkeypatch.context() as forked:
+            forked.setattr("os.getpid", lambda: -1)
+            for call in (lambda: runner.run(feed), runner.clone):
+                with pytest.raises(BackendError, match="before this process was forked.*'spawn'"):
+                    call()
+        runner.run(feed)
 
 
 def test_the_default_stream_may_wait(make: Make, machine: Machine) -> None:

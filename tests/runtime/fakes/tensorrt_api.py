@@ -144,8 +144,16 @@ class FakeEngine:
     def get_tensor_location(self, name: str) -> TensorLocation:
         return TensorLocation.HOST if name == "num_keep" else TensorLocation.DEVICE
 
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        smallest, _, largest = self._limits(name)
+        return tuple(low if low == high else -1 for low, high in zip(smallest, largest, strict=True))
+
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         assert profile_index == 0
+        assert -1 in self.get_tensor_shape(name), "a profile need not hold the shape of a fixed input"
+        return self._limits(name)
+
+    def _limits(self, name: str) -> list[tuple[int, ...]]:
         m = self.metadata
         if name == "num_keep":
             return [(1,)] * 3
@@ -199,7 +207,7 @@ class FakeContext:
         self._changed()
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-        smallest, _, largest = self.engine.get_tensor_profile_shape(name, 0)
+        smallest, _, largest = self.engine._limits(name)
         if len(shape) != len(largest) or not all(a <= b <= c for a, b, c in zip(smallest, shape, largest, strict=True)):
             self.engine.runtime.logger.log(ILogger.Severity.ERROR, f"{name}: shape {shape} outside of the profile")
             return False
@@ -259,10 +267,16 @@ class FakeContext:
         shapes, addresses = dict(self.shapes), dict(self.addresses)
         kept = {name: as_array(addresses[name], (1,), np.int64).copy() for name in engine.inputs if name == "num_keep"}
 
+        alive = weakref.ref(self)
+
         def work() -> None:
-            if captured_in is not None and captured_in != self.state:
+            context = alive()
+            if context is None:
+                gpu.violate("a context was destroyed before its work was done")
+                raise AssertionError
+            if captured_in is not None and captured_in != context.state:
                 gpu.violate("a graph is launched whose context has changed since the capture")
-            self._check_addresses(addresses)
+            context._check_addresses(addresses)
             feed = kept | {
                 name: as_array(addresses[name], shapes[name], _NUMPY[engine.get_tensor_dtype(name).name])
                 for name in engine.inputs
