@@ -38,7 +38,7 @@ def locate_plugin_library() -> tuple[Path, str] | None:
                 f"the environment variable {ENVIRONMENT} names {named}, which is not there: name {LIBRARY_NAME}, "
                 "or unset it to use the one that 'sparse-detr-export plugins build' makes"
             )
-        return Path(named), NAMED
+        return Path(named).absolute(), NAMED  # without a slash the loader would look in the system's folders
     beside = Path(__file__).with_name(LIBRARY_NAME)
     if beside.is_file():
         return beside, BESIDE

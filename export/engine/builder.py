@@ -62,9 +62,12 @@ class EngineBuilder:
         return builder
 
     def _load(self, builder: Any, library: Path) -> None:
-        registry = builder.get_plugin_registry()
-        known = {creator.name for creator in registry.all_creators if creator.plugin_namespace == "sparse_detr"}
-        if not known and registry.load_library(str(library)) is None:
+        # a builder and a runtime have a registry each, and search the process's too: the runtime that inspects the engine
+        # finds the plugins there, but those of a self-contained engine in the engine only
+        shared = self._trt.get_plugin_registry()
+        registry = builder.get_plugin_registry() if self._spec.self_contained else shared
+        known = {creator.plugin_namespace for place in (registry, shared) for creator in place.all_creators}
+        if "sparse_detr" not in known and registry.load_library(str(library)) is None:
             raise BackendError(
                 f"{self._title} does not load the plugin library {library}: {self._messages.reason()}; build it again "
                 "with 'sparse-detr-export plugins build --force'"
@@ -108,14 +111,16 @@ class EngineBuilder:
 
     def inspect(self, engine: Any, name: str, precision: str) -> dict[str, int]:
         """Layers of a built engine by type; raises where they are not of ``precision``. Needs the engine's GPU."""
-        counts = inspect_engine(self._trt, self._logger, engine, name, self._spec.self_contained)
+        self._messages.clear()
+        reason = self._messages.reason
+        counts = inspect_engine(self._trt, self._logger, engine, name, self._spec.self_contained, reason)
         check_types(name, counts, precision)
         return counts
 
     @contextlib.contextmanager
     def _parsed(self, proto: onnx.ModelProto, name: str) -> Iterator[Any]:
         trt = self._trt
-        # the only kind from TensorRT 11 on, where the flag may be gone
+        # the only kind from TensorRT 11 on, where the flag is ignored, has another number, and may go
         flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         network = self._builder.create_network(0 if flag is None else 1 << int(flag))
         parser = trt.OnnxParser(network, self._logger)

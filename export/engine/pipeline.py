@@ -19,6 +19,7 @@ from sparse_detr_deploy.export.engine.network import NetworkSummary, check_plugi
 from sparse_detr_deploy.export.engine.preparation import count_calls, plugin_graph, selection_of, standard_graph
 from sparse_detr_deploy.export.engine.publishing import check_pair, publish_pair
 from sparse_detr_deploy.export.engine.spec import PRECISIONS, TENSORRT, EngineSpec
+from sparse_detr_deploy.export.functions import CUSTOM_OPS
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.onnx_metadata import read_metadata
@@ -108,7 +109,7 @@ class EnginePipeline:
         inspected: dict[str, int] | None,
     ) -> EngineRecord:
         plugin = None
-        if summary.plugins and self._library is not None:
+        if self._library is not None and not CUSTOM_OPS.keys().isdisjoint(summary.plugins):
             serialized = self.spec.self_contained
             plugin = PluginRecord(self._library.name, __version__, sha256_of(self._library), serialized)
         return EngineRecord(

@@ -48,25 +48,31 @@ class FakeTensorRT(types.ModuleType):
         self.__version__ = version
         self.calls: dict[str, list[Any]] = {}
         self.protos: list[onnx.ModelProto] = []
-        self.registered = False
+        self.needs_plugins = False
+        self.embedded = False
         fake = self
 
         def record(name: str, *values: Any) -> None:
             fake.calls.setdefault(name, []).append(values[0] if len(values) == 1 else values)
 
         class Registry:
-            @property
-            def all_creators(self) -> list[Any]:
-                known = types.SimpleNamespace(name="MSDeformAttn", plugin_namespace="sparse_detr")
-                return [known] if fake.registered else []
+            """One of the process, and one each of every builder and runtime, which search that of the process as well."""
+
+            def __init__(self, title: str) -> None:
+                self._title, self.all_creators = title, list[Any]()
 
             def load_library(self, path: str) -> object | None:
-                record("load_library", path)
-                fake.registered = loads_library
-                return object() if loads_library else None
+                record("load_library", self._title, path)
+                if not loads_library:
+                    return None
+                self.all_creators.append(types.SimpleNamespace(name="MSDeformAttn", plugin_namespace="sparse_detr"))
+                return object()
+
+        shared = Registry("of the process")
 
         class Network:
-            def __init__(self) -> None:
+            def __init__(self, registry: Registry) -> None:
+                self.has_plugins = bool(registry.all_creators or shared.all_creators)
                 self.layers: list[Layer] = []
                 self.inputs: list[Tensor] = []
 
@@ -98,7 +104,8 @@ class FakeTensorRT(types.ModuleType):
                     shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in sizes)
                     self.network.inputs.append(Tensor(value.name, dtype, shape))
                 for node in proto.graph.node:
-                    plugin = node.domain == "sparse_detr" and takes_plugins
+                    plugin = node.domain == "sparse_detr" and takes_plugins and self.network.has_plugins
+                    fake.needs_plugins |= plugin
                     kind = LayerType.PLUGIN_V3 if plugin else KINDS.get(node.op_type, LayerType.ELEMENTWISE)
                     self.network.layers.append(Layer(node.name, kind, dtype))
                 return True
@@ -119,6 +126,7 @@ class FakeTensorRT(types.ModuleType):
 
             def __setattr__(self, name: str, value: Any) -> None:
                 record(name, value)
+                fake.embedded |= name == "plugins_to_serialize"
                 super().__setattr__(name, value)
 
             def clear_flag(self, flag: Any) -> None:
@@ -144,13 +152,14 @@ class FakeTensorRT(types.ModuleType):
         class Builder:
             def __init__(self, logger: Any) -> None:
                 self.logger = logger
+                self._registry = Registry("of the builder")
 
             def get_plugin_registry(self) -> Registry:
-                return Registry()
+                return self._registry
 
             def create_network(self, flags: int) -> Network:
                 record("create_network", flags)
-                return Network()
+                return Network(self._registry)
 
             def create_builder_config(self) -> Config:
                 return Config()
@@ -173,10 +182,14 @@ class FakeTensorRT(types.ModuleType):
             engine_host_code_allowed = False
 
             def __init__(self, logger: Any) -> None:
-                pass
+                self.logger = logger
 
             def deserialize_cuda_engine(self, data: bytes) -> Any:
                 record("host_code", self.engine_host_code_allowed)
+                inside = fake.embedded and self.engine_host_code_allowed
+                if fake.needs_plugins and not inside and not shared.all_creators:
+                    self.logger.log(types.SimpleNamespace(name="ERROR"), "could not find plugin MSDeformAttn")
+                    return None
                 outputs = [{"Name": "x", "Format/Datatype": text} for text in engine_types]
                 text = str({"Layers": [{"Outputs": [output]} for output in outputs]}).replace("'", '"')
                 inspector = types.SimpleNamespace(get_engine_information=lambda form: text)
@@ -189,5 +202,6 @@ class FakeTensorRT(types.ModuleType):
         self.ProfilingVerbosity = types.SimpleNamespace(DETAILED="detailed")
         self.MemoryPoolType = types.SimpleNamespace(WORKSPACE="workspace")
         self.LayerInformationFormat = types.SimpleNamespace(JSON="json")
-        old = int(version.split(".")[0]) < 11
-        self.NetworkDefinitionCreationFlag = types.SimpleNamespace(**({"STRONGLY_TYPED": 1} if old else {}))
+        self.get_plugin_registry = lambda: shared
+        old = int(version.split(".")[0]) < 11  # 11 renumbered the flags
+        self.NetworkDefinitionCreationFlag = types.SimpleNamespace(STRONGLY_TYPED=1 if old else 0)

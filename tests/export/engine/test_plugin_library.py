@@ -63,6 +63,14 @@ def test_order_of_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert locate_plugin_library() == (named, NAMED)
 
 
+def test_the_variable_names_a_file_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's loader does not look in the working folder for a name without a slash."""
+    named = put(tmp_path / "here")
+    monkeypatch.chdir(named.parent)
+    monkeypatch.setenv("SPARSE_DETR_PLUGINS", named.name)
+    assert find_plugin_library() == named
+
+
 def test_the_variable_names_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(tmp_path / "no.so"))
     with pytest.raises(BackendError, match="plugins build"):

@@ -12,7 +12,10 @@ from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar
 from sparse_detr_deploy.errors import BackendError, VerificationError
 from sparse_detr_deploy.export.engine import flavours, pipeline
 from sparse_detr_deploy.export.engine.gpu import Driver, Gpu
+from sparse_detr_deploy.export.engine.inspection import check_types, count_types, inspect_engine
+from sparse_detr_deploy.export.engine.network import NetworkSummary, check_plugins
 from sparse_detr_deploy.export.engine.pipeline import EnginePipeline, EngineResult
+from sparse_detr_deploy.export.engine.session import Messages, make_logger
 from sparse_detr_deploy.export.engine.spec import EngineSpec
 from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.hashing import sha256_of
@@ -55,8 +58,8 @@ def test_the_plugin_path(
     """Strongly typed, no TF32, calls of plugins; bodies only from 10.15 on."""
     fake = FakeTensorRT(version)
     built = build(monkeypatch, fake, export_tiny(), tmp_path / "out", workspace_mib=512)
-    assert fake.calls["load_library"] == [str(library)]
-    assert fake.calls["create_network"] == [0 if version.startswith("11") else 2]
+    assert fake.calls["load_library"] == [("of the process", str(library))]
+    assert fake.calls["create_network"] == [1 if version.startswith("11") else 2]
     assert fake.calls["clear_flag"] == ["TF32"]
     assert fake.calls["set_memory_pool_limit"] == [("workspace", 512 << 20)]
     assert "add_optimization_profile" not in fake.calls
@@ -97,6 +100,7 @@ def test_self_contained(library: Path, export_tiny: Export, tmp_path: Path, monk
     fake = FakeTensorRT()
     built = build(monkeypatch, fake, export_tiny(), tmp_path, self_contained=True)
     assert fake.calls["plugins_to_serialize"] == [[str(library)]]
+    assert fake.calls["load_library"] == [("of the builder", str(library))]  # the runtime has to find it in the engine
     assert fake.calls["host_code"] == [True]
     assert built.record.plugin is not None
     assert built.record.plugin.serialized
@@ -140,6 +144,49 @@ def test_a_precision_that_is_not_what_the_file_says(
     with pytest.raises(VerificationError, match="tells no types"):
         build(monkeypatch, FakeTensorRT(engine_types=()), export_tiny(), tmp_path)
     assert not list(tmp_path.glob("*.engine*"))
+
+
+def test_dynamic_shapes_leave_types_untold(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inspector then tells no type of any tensor, which is no fault of the engine."""
+    fake = FakeTensorRT(engine_types=("N/A due to dynamic shapes",) * 3)
+    built = build(monkeypatch, fake, export_tiny(dynamic_rho=True, batch=(1, 1, 4)), tmp_path)
+    assert built.record.inspected == {"UNTOLD": 3}
+
+
+def test_what_the_inspector_tells() -> None:
+    untold = [{"Format/Datatype": "N/A due to dynamic shapes"}]
+    layers = [
+        {"Outputs": [{"Format/Datatype": "Half"}]},
+        {"Outputs": [{"Format/Datatype": "Row major linear FP32"}]},
+        {"Outputs": [{"Format/Datatype": "Int64"}]},
+        {"Outputs": untold, "Weights": {"Type": "Half", "Count": 9408}},
+        {"Outputs": untold},
+        "only a name",
+    ]
+    counts = count_types({"Layers": layers})
+    assert counts == {"FLOAT": 1, "HALF": 2, "OTHER": 1, "UNTOLD": 1}
+    check_types("x", counts, "fp16")
+    check_types("x", {"FLOAT": 1, "UNTOLD": 2}, "fp16")
+    with pytest.raises(VerificationError, match="no layer of the engine is half"):
+        check_types("x", {"FLOAT": 3}, "fp16")
+    with pytest.raises(VerificationError, match="has layers of less"):
+        check_types("x", counts, "fp32")
+
+
+def test_plugins_of_tensorrt_itself_are_no_fault() -> None:
+    summary = NetworkSummary({}, {}, {"MSDeformAttn": 12, "SelectTokens": 1, "node": 1})
+    assert check_plugins("x", summary, {"MSDeformAttn": 12, "SelectTokens": 1}, allow_fallback=False)
+    assert check_plugins("x", summary, {}, allow_fallback=False)
+
+
+def test_an_engine_that_does_not_load_again() -> None:
+    """As with a runtime that does not see the registry that the plugins are in: TensorRT's reason is told."""
+    fake, messages = FakeTensorRT(), Messages()
+    fake.needs_plugins = True
+    with pytest.raises(BackendError, match="could not find plugin MSDeformAttn"):
+        inspect_engine(fake, make_logger(fake, messages), b"an engine", "x", reason=messages.reason)
 
 
 def test_a_build_that_fails(
