@@ -53,7 +53,9 @@ def token_centres() -> Tensor:
     return torch.cat(centres)
 
 
-def attention_case(queries: int, dtype: torch.dtype, seed: int, *, box: bool = False) -> AttentionCase:
+def attention_case(
+    queries: int, dtype: torch.dtype, seed: int, *, box: bool = False, device: str = "cuda"
+) -> AttentionCase:
     """Encoder queries lie on tokens in ascending order, decoder queries (``box``) anywhere; offsets of a few pixels."""
     generator = torch.Generator().manual_seed(seed)
     tokens = num_tokens(SHAPES)
@@ -69,13 +71,11 @@ def attention_case(queries: int, dtype: torch.dtype, seed: int, *, box: bool = F
         return torch.randn(*size, generator=generator)
 
     return AttentionCase(
-        normal(1, tokens, HEADS, CHANNELS).to("cuda", dtype),
-        points[None, :, None]
-        .expand(1, -1, levels, -1)
-        .contiguous()
-        .cuda(),  # float32, as a half-precision graph keeps them
-        (normal(1, queries, HEADS, levels, POINTS, 2) * 2.0).to("cuda", dtype),
-        normal(1, queries, HEADS, levels * POINTS).to("cuda", dtype),
+        normal(1, tokens, HEADS, CHANNELS).to(device, dtype),
+        # float32, as a half-precision graph keeps them
+        points[None, :, None].expand(1, -1, levels, -1).contiguous().to(device),
+        (normal(1, queries, HEADS, levels, POINTS, 2) * 2.0).to(device, dtype),
+        normal(1, queries, HEADS, levels * POINTS).to(device, dtype),
     )
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,40 +21,10 @@ from sparse_detr_deploy.modeling.ops import ms_deform_attn
 
 from .cases import DECODER_QUERIES, RATIOS, SHAPES, AttentionCase, attention_case, queries_at
 from .kernels import ALWAYS_SPLIT, NEVER_SPLIT, Kernels
+from .timing import Call, cache_size, input_sets, time_calls
 
-INPUT_SETS = 4
-REPLAYS = 50
-WARM_UP = 5
+SCORE_SETS = 4  # small enough to stay in the cache, where the network has just written them
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-Call = Callable[[], Any]
-
-
-def time_calls(calls: Sequence[Call], *, in_graph: bool = True) -> float:
-    """Median microseconds of one call, all of them in one go and many times over."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for call in calls:
-            call()
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    if in_graph:
-        with torch.cuda.graph(graph, stream=stream):
-            for call in calls:
-                call()
-    samples = []
-    for replay in range(REPLAYS + WARM_UP):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        if in_graph:
-            graph.replay()
-        else:
-            for call in calls:
-                call()
-        end.record()
-        end.synchronize()
-        if replay >= WARM_UP:
-            samples.append(start.elapsed_time(end) * 1000 / len(calls))
-    return float(statistics.median(samples))
 
 
 def copy_bandwidth() -> float:
@@ -71,9 +40,10 @@ def attention_rows(kernels: Kernels, bandwidth: float, compiled: Callable[..., T
     work = [(f"encoder ρ {ratio}", queries_at(ratio), False) for ratio in RATIOS]
     for label, queries, box in [*work, ("decoder", DECODER_QUERIES, True)]:
         for name, dtype in DTYPES.items():
-            sets = [attention_case(queries, dtype, seed, box=box) for seed in range(INPUT_SETS)]
+            sets = attention_sets(queries, dtype, box=box)
             outputs = [kernels.ms_deform_attn(*case.inputs) for case in sets]
             row: dict[str, Any] = {"op": "MSDeformAttn", "case": label, "queries": queries, "type": name}
+            row["input_sets"] = len(sets)
             for key, split in (("whole_us", NEVER_SPLIT), ("split_us", ALWAYS_SPLIT)):
                 calls = [ours(kernels, case, output, split) for case, output in zip(sets, outputs, strict=True)]
                 first, second = time_calls(calls), time_calls(calls)
@@ -86,6 +56,13 @@ def attention_rows(kernels: Kernels, bandwidth: float, compiled: Callable[..., T
                 row["compiled_grid_sample_us"] = time_calls([theirs(compiled, case) for case in sets], in_graph=False)
             rows.append(row)
     return rows
+
+
+def attention_sets(queries: int, dtype: torch.dtype, *, box: bool) -> list[AttentionCase]:
+    """As many cases as overflow the GPU's cache."""
+    first = attention_case(queries, dtype, 0, box=box)
+    count = input_sets(first.floor_bytes, cache_size())
+    return [first, *(attention_case(queries, dtype, seed, box=box) for seed in range(1, count))]
 
 
 def ours(kernels: Kernels, case: AttentionCase, output: Tensor, split: int) -> Call:
@@ -106,7 +83,7 @@ def selection_rows(kernels: Kernels) -> list[dict[str, Any]]:
     for tokens in (queries_at(1.0), 1 << 20):
         for ratio in RATIOS[:3]:
             count = int(ratio * tokens) + 1
-            scores = [torch.randn(1, tokens, device="cuda") for _ in range(INPUT_SETS)]
+            scores = [torch.randn(1, tokens, device="cuda") for _ in range(SCORE_SETS)]
             outputs = [kernels.select_tokens(score, None, count) for score in scores]
             calls = [
                 (

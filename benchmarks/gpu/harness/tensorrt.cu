@@ -1,0 +1,27 @@
+// The kernel of TensorRT's own plugin, MultiscaleDeformableAttnPlugin_TRT, from a checkout of NVIDIA/TensorRT.
+#include "multiscaleDeformableIm2ColCuda.cuh"
+#include "peer_call.h"
+
+namespace {
+
+template <typename T>
+int32_t launch(const PeerAttention& a, cudaStream_t stream) {
+  ms_deformable_im2col_cuda<T>(stream, static_cast<const T*>(a.value), static_cast<const int32_t*>(a.spatial_shapes),
+                               static_cast<const int32_t*>(a.level_starts), static_cast<const T*>(a.locations),
+                               static_cast<const T*>(a.weights), a.batch, a.tokens, a.heads, a.channels, a.levels,
+                               a.queries, a.points, static_cast<T*>(a.output));
+  return cudaPeekAtLastError();
+}
+
+}  // namespace
+
+PEER_LAUNCH(const PeerAttention* a, cudaStream_t stream) {
+  switch (a->type) {
+    case PEER_FLOAT32:
+      return launch<float>(*a, stream);
+    case PEER_FLOAT16:
+      return launch<__half>(*a, stream);
+    default:
+      return PEER_UNSUPPORTED;
+  }
+}
