@@ -32,7 +32,7 @@ def main() -> None:
 @click.option("--annotations", type=_PATH, help="COCO file of images in that folder: measure AP too.")
 @click.option("--json", "json_path", type=_PATH, help="Write results and raw samples here; - for stdout.")
 @click.option("--csv", "csv_path", type=_PATH, help="Write the results as a table here.")
-@click.option("--plot", "plot_path", type=_PATH, help="Draw latency and GMACs against ρ here (.png, .svg, .pdf).")
+@click.option("--plot", "plot_path", type=_PATH, help="Draw latency, GMACs and AP against ρ here (.png, .svg, .pdf).")
 @click.option("--keep-ratio", "keep_ratios", multiple=True, type=float, help="ρ of dynamic artefacts; repeat for rows.")
 @click.option("--backend", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True)
 @click.option("--provider", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)

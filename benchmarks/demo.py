@@ -1,4 +1,4 @@
-"""``make demo``: the whole way on this machine, from a checkpoint to a table, a plot and a picture."""
+"""``make demo``: the whole way on this machine, from a trained checkpoint to a table, a plot and a picture."""
 
 from __future__ import annotations
 
@@ -16,113 +16,126 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sparse_detr_deploy.export.pipeline import ExportResult
-    from sparse_detr_deploy.images import Image
+    from sparse_detr_deploy.modeling import SparseDETR
 
-RHOS = (0.1, 0.2, 0.3, 0.5)
-_CAPTION = "random weights: the boxes mean nothing"
+RHOS = (0.05, 0.1, 0.3, 0.5, 1.0)
+SHOWN_RHOS = (0.3, 0.1)
+_SHOWN_IMAGES = 4
 
 
 @click.command(epilog=EXIT_CODES)
-@click.option("--checkpoint", type=click.Path(path_type=Path), help="A trained sparse one; default: random weights.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True)
-@click.option("--size", default="480x640", show_default=True, help="Canvas, HEIGHTxWIDTH in pixels.")
-@click.option("--rounds", type=click.IntRange(min=1), default=15, show_default=True)
 @click.option(
-    "--image", "image_path", type=click.Path(path_type=Path), help="Picture to detect in; default: synthetic."
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    help="A sparse one of yours; default: the digit detector that comes with the toolkit.",
 )
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Folder of images; default: generated scenes of digits."
+)
+@click.option("--annotations", type=click.Path(path_type=Path), help="COCO file of these images: measure AP too.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("build/demo"), show_default=True)
+@click.option("--size", help="Canvas, HEIGHTxWIDTH in pixels; default: 160x160, with --checkpoint 480x640.")
+@click.option("--scenes", type=click.IntRange(min=1), default=200, show_default=True, help="Generated scenes.")
+@click.option("--rounds", type=click.IntRange(min=1), default=40, show_default=True)
 @reports_errors
-def main(checkpoint: Path | None, output: Path, size: str, rounds: int, image_path: Path | None) -> None:
-    """Export a checkpoint at four keep ratios and as one dynamic file, verify, bench, and draw detections."""
+def main(
+    checkpoint: Path | None,
+    images: Path | None,
+    annotations: Path | None,
+    output: Path,
+    size: str | None,
+    scenes: int,
+    rounds: int,
+) -> None:
+    """Export a checkpoint at five keep ratios and as one dynamic file, verify, bench with AP, and draw detections."""
+    if checkpoint is not None and images is None:
+        raise InputError("--checkpoint needs --images FOLDER: the generated scenes are for the digit detector")
     try:
+        from sparse_detr_deploy.benchmarks.demo_picture import draw_demo
+        from sparse_detr_deploy.export.checkpoint import load_checkpoint
         from sparse_detr_deploy.export.publish import check_output
         from sparse_detr_deploy.export.spec import parse_size
+        from sparse_detr_deploy.training.coco import write_dataset
+        from sparse_detr_deploy.training.config import read_config
     except ModuleNotFoundError as error:
-        raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[export,bench]'") from None
+        raise BackendError(
+            f"{error.name} is not installed: pip install 'sparse-detr-deploy[export,bench,train]'"
+        ) from None
     from sparse_detr_deploy.benchmarks.running import RunSettings
     from sparse_detr_deploy.benchmarks.table import results_table
-    from sparse_detr_deploy.images import read_image
-    from sparse_detr_deploy.synthetic_image import synthetic_image
+    from sparse_detr_deploy.images import list_images, read_image
+    from sparse_detr_deploy.models import DIGITS_CLASSES, digits_checkpoint
 
     started = time.monotonic()
     console = console_for_people()
-    height, width = parse_size(size)
-    image = synthetic_image(0, height, width) if image_path is None else read_image(image_path)
+    height, width = parse_size(size or ("160x160" if checkpoint is None else "480x640"))
+    model = load_checkpoint(checkpoint or digits_checkpoint())
+    if not model.config.is_sparse:
+        raise InputError(f"{checkpoint} has a dense encoder, so there is no ρ to show: give a sparse checkpoint")
     tables = (output / "results.json", output / "results.csv", output / "plot.png")
     check_outputs(*tables)
     picture = output / "detections.png"
     check_output(picture, overwrite=True)
+    if images is None:
+        run = read_config(digits_checkpoint().with_suffix(".toml"))
+        annotations = write_dataset(output / "scenes", run.scenes, "val", scenes, run.val_seed, overwrite=True)
+        images = annotations.parent / "val"
 
-    exported = _export(checkpoint, output, height, width, console)
+    names = DIGITS_CLASSES if checkpoint is None else None
+    exported = _export(model, output, height, width, images, names, console)
     paths = tuple(result.path for result in exported)
-    report = run_with_progress(paths, RunSettings(keep_ratios=RHOS, warmup=1, rounds=rounds), console)
+    settings = RunSettings(keep_ratios=RHOS, warmup=3, rounds=rounds, images=images, annotations=annotations)
+    report = run_with_progress(paths, settings, console)
     write_outputs(report, *tables)
-    _draw(paths[-1], image, picture, None if checkpoint else _CAPTION)
+    draw_demo(paths[-1], model, [read_image(path) for path in list_images(images)[:_SHOWN_IMAGES]], SHOWN_RHOS, picture)
     console.print(results_table(report))
     console.print(
         f"written to {output}: artefacts, {', '.join(path.name for path in (*tables, picture))}", markup=False
     )
-    if checkpoint is None:
-        console.print(f"The checkpoint has {_CAPTION}. With a trained one: --checkpoint FILE.", markup=False)
     console.print(f"{time.monotonic() - started:.0f} s")
 
 
-def _export(checkpoint: Path | None, output: Path, height: int, width: int, console: Console) -> list[ExportResult]:
-    """One artefact for each of :data:`RHOS` and a dynamic one, the last."""
+def _export(
+    model: SparseDETR,
+    output: Path,
+    height: int,
+    width: int,
+    images: Path,
+    names: tuple[str, ...] | None,
+    console: Console,
+) -> list[ExportResult]:
+    """One artefact for each of :data:`RHOS` and a dynamic one, the last; verified on the first images."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from sparse_detr_deploy.export.checkpoint import load_checkpoint
-    from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
     from sparse_detr_deploy.export.pipeline import export_artefacts
-    from sparse_detr_deploy.export.random_weights import random_model
     from sparse_detr_deploy.export.spec import ExportSpec
+    from sparse_detr_deploy.export.verification import read_verification_images
+
+    def tell(text: str) -> None:
+        console.print(f"left out: {text}", markup=False)
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("making a checkpoint")
-        if checkpoint is None:
-            checkpoint = save_official_checkpoint(random_model("r50"), output / "r50_random_weights.pth")
-        model = load_checkpoint(checkpoint)
-        if not model.config.is_sparse:
-            raise InputError(f"{checkpoint} has a dense encoder, so there is no ρ to show: give a sparse checkpoint")
-        specs = [ExportSpec(height, width, rho=rho) for rho in RHOS]
+        task = bar.add_task("reading images")
         # the dynamic file first: its verification at ρ = 1 needs the most memory, and exports leave the heap larger
+        ratios = [ExportSpec(height, width, rho=rho, class_names=names) for rho in RHOS]
         dynamic, *fixed = export_artefacts(
             model,
-            [ExportSpec(height, width, dynamic_rho=True), *specs],
+            [ExportSpec(height, width, dynamic_rho=True, class_names=names), *ratios],
             output,
             overwrite=True,
+            images=read_verification_images(images, tell),
             progress=lambda message: bar.update(task, description=message),
         )
     exported = [*fixed, dynamic]
     for result in exported:
         found = result.verification
         console.print(
-            f"verified {result.path.name}: scores within {found.score:.0e}, boxes within {found.box_pixels:.4f} pixels of torch",
+            f"verified {result.path.name} on {found.images} images: scores within {found.score:.0e}, boxes within "
+            f"{found.box_pixels:.4f} pixels of torch",
             markup=False,
         )
     return exported
-
-
-def _draw(artefact: Path, image: Image, path: Path, caption: str | None) -> None:
-    """Write ``image`` with the ten best detections."""
-    import cv2
-
-    from sparse_detr_deploy.detector import Detector
-    from sparse_detr_deploy.errors import OutputError
-    from sparse_detr_deploy.export.publish import publish
-
-    with Detector.load(artefact) as detector:
-        drawn = detector(image)[:10].draw(image)
-    if caption is not None:
-        size = drawn.shape[1] / 1200
-        place = (round(10 * size), drawn.shape[0] - round(14 * size))
-        for color, thickness in (((0, 0, 0), 5), ((255, 255, 255), 2)):
-            cv2.putText(drawn, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 1.1 * size, color, thickness, cv2.LINE_AA)
-    encoded, data = cv2.imencode(".png", drawn)
-    if not encoded:
-        raise OutputError(f"{path} cannot be encoded as PNG")
-    with publish(path, overwrite=True) as temporary:
-        temporary.write_bytes(data.tobytes())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Latency and multiply-adds against the keep ratio, as a picture for a README."""
+"""Latency, multiply-adds and accuracy against the keep ratio, as a picture for a README."""
 
 from __future__ import annotations
 
@@ -33,10 +33,18 @@ def _pyplot() -> Any:
 
 
 def draw_plot(report: Report, path: Path, image_format: str) -> None:
-    """Write two panels: p50 latency (whiskers to p90) and GMACs against ρ. Dense artefacts are horizontal lines."""
+    """Write two panels: p50 latency (whiskers to p90) and GMACs against ρ; where AP was measured, also AP against ρ and
+    against latency. Dense artefacts are horizontal lines, and one point where latency is across."""
     pyplot = _pyplot()
-    figure, panels = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
-    latency, complexity = panels
+    accurate = any(_precision(row) is not None for row in report.rows)
+    rows_of_panels = 2 if accurate else 1
+    figure, grid = pyplot.subplots(
+        rows_of_panels, 2, figsize=(10, 4.2 * rows_of_panels), layout="constrained", squeeze=False
+    )
+    latency, complexity = panels = list(grid[0])
+    if accurate:
+        panels.append(grid[1][0])
+        _draw_accuracy(report, grid[1][0], grid[1][1])
     for index, (label, rows) in enumerate(_series(report.rows).items()):
         color, ratios = f"C{index}", [row.rho for row in rows]
         medians = [row.statistics().p50 for row in rows]
@@ -60,7 +68,8 @@ def draw_plot(report: Report, path: Path, image_format: str) -> None:
         panel.set_xlabel("keep ratio ρ")
         panel.set_xlim(0, 1.02 if any((row.rho or 0) > 0.6 for row in report.rows) else 0.62)
         panel.margins(y=0.12)
-        panel.set_ylim(bottom=0)
+        if panel in (latency, complexity):
+            panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=8)
@@ -69,6 +78,31 @@ def draw_plot(report: Report, path: Path, image_format: str) -> None:
     )
     figure.savefig(path, format=image_format, dpi=150)
     pyplot.close(figure)
+
+
+def _precision(row: Row) -> float | None:
+    """AP at 0.50:0.95, where it was measured."""
+    return (row.accuracy or {}).get("AP")
+
+
+def _draw_accuracy(report: Report, against_ratio: Any, against_latency: Any) -> None:
+    """AP against ρ, and the trade: AP against the time that it takes."""
+    for index, (label, rows) in enumerate(_series(report.rows).items()):
+        measured = [row for row in rows if _precision(row) is not None]
+        precisions = [_precision(row) for row in measured]
+        style: dict[str, Any] = {"color": f"C{index}", "marker": "o", "label": label}
+        if rows[0].dynamic_rho:
+            style |= {"marker": "s", "linestyle": ":", "markerfacecolor": "none", "markersize": 10}
+        against_latency.plot([row.statistics().p50 for row in measured], precisions, **style)
+        if rows[0].rho is not None:
+            against_ratio.plot([row.rho for row in measured], precisions, **style)
+        elif precisions:
+            against_ratio.axhline(precisions[0], color=f"C{index}", linestyle="--", label=label)
+    for panel in (against_ratio, against_latency):
+        panel.set_ylabel("AP (COCO, 0.50:0.95)")
+        panel.grid(alpha=0.3)
+    against_latency.set_xlabel("inference of one batch, p50 [ms]")
+    against_latency.set_xlim(left=0)
 
 
 def _series(rows: list[Row]) -> dict[str, list[Row]]:

@@ -34,7 +34,7 @@ def results_table(report: Report) -> Table:
             row.name,
             "dense" if row.rho is None else f"{row.rho:g}",
             f"{row.kept}/{row.tokens}",
-            number(row.gmacs, ".1f"),
+            number(row.gmacs, ".1f" if row.gmacs and row.gmacs >= 10 else ".3g"),
             *(f"{value:.1f}" for value in (inference.p50, inference.p90, inference.p99)),
             f"{inference.mean:.1f} ± {inference.std:.1f}",
             f"{inference.fps:.2f}",

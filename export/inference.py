@@ -132,6 +132,8 @@ def _backbone(tensors: Mapping[str, Tensor]) -> str:
     if "backbone.0.body.patch_embed.proj.weight" in tensors:
         return "swin-t"
     if "backbone.0.body.layer3.0.conv1.weight" in tensors:
+        if "backbone.0.body.layer3.0.conv3.weight" not in tensors:  # basic blocks
+            return "thin-resnet18"
         return "resnet101" if "backbone.0.body.layer3.22.conv1.weight" in tensors else "resnet50"
     raise CheckpointError("the backbone is neither a ResNet nor a Swin Transformer (no known backbone.0.body.* keys)")
 

@@ -12,6 +12,7 @@ import pytest
 
 from sparse_detr_deploy.benchmarks.cli import main as bench
 from sparse_detr_deploy.export.cli import main as export
+from sparse_detr_deploy.training.cli import main as train
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +42,7 @@ def options_of(command: click.Command) -> set[str]:
 
 
 def test_options() -> None:
-    known = options_of(export) | options_of(bench) | {"--original"}
+    known = options_of(export) | options_of(bench) | options_of(train) | {"--original"}
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", TEXT)) - {"--backend-config", "--onnx", "--saveEngine"}
     assert len(named) > 15
     assert named <= known, named - known
@@ -59,8 +60,8 @@ def test_demo_table() -> None:
     for cells, row in zip(found, rows, strict=True):
         times = row["statistics"]["inference"]
         assert cells[:3] == [f"`{row['name']}`", f"{row['rho']:g}", f"{row['kept']} of {row['tokens']}"]
-        assert cells[3:6] == [f"{row['gmacs']:.1f}", f"{times['p50_ms']:.0f} ms", f"{times['p90_ms']:.0f} ms"]
-        assert cells[6:] == [f"{1000 / times['p50_ms']:.1f}", f"{row['peak_memory_mib']:.0f} MiB"]
+        assert cells[3:6] == [f"{row['gmacs']:.3f}", f"{times['p50_ms']:.1f} ms", f"{times['p90_ms']:.1f} ms"]
+        assert cells[6:] == [f"{1000 / times['p50_ms']:.0f}", f"{row['accuracy']['AP']:.3f}"]
 
 
 def test_peers_table() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,15 @@ from sparse_detr_deploy.tokens import LevelShapes
 
 
 class MSDeformAttn(nn.Module):
-    """Multi-scale deformable attention with its projections (Deformable DETR, §4.1)."""
+    """Multi-scale deformable attention with its projections (Deformable DETR, §4.1).
+
+    ``attend`` is the sampling itself; a trainer may set a faster form of it with gradients.
+    """
 
     def __init__(self, hidden_dim: int, levels: int, heads: int, points: int) -> None:
         super().__init__()
         self.heads, self.levels, self.points = heads, levels, points
+        self.attend: Callable[[Tensor, LevelShapes, Tensor, Tensor, Tensor], Tensor] = ms_deform_attn
         self.sampling_offsets = nn.Linear(hidden_dim, heads * levels * points * 2)
         self.attention_weights = nn.Linear(hidden_dim, heads * levels * points)
         self.value_proj = nn.Linear(hidden_dim, hidden_dim)
@@ -53,7 +58,7 @@ class MSDeformAttn(nn.Module):
         value = self.value_proj(memory)
         if is_image is not None:
             value = value * is_image
-        attended = ms_deform_attn(
+        attended = self.attend(
             value.view(batch, memory.shape[1], self.heads, -1),
             level_shapes,
             reference_points,

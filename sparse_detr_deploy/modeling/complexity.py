@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 
+from sparse_detr_deploy.modeling.backbones import thin_resnet
 from sparse_detr_deploy.modeling.config import ModelConfig
 from sparse_detr_deploy.tokens import LevelShapes, num_tokens
 
@@ -36,7 +37,10 @@ class Complexity:
 
 def count(config: ModelConfig, height: int, width: int, level_shapes: LevelShapes) -> Complexity:
     """Multiply-adds of a network for one image of ``height`` × ``width`` pixels with tokens of ``level_shapes``."""
-    backbone = _swin(height, width) if config.backbone.startswith("swin") else _resnet(config, height, width)
+    if config.backbone == "thin-resnet18":
+        backbone = _thin_resnet(height, width)
+    else:
+        backbone = _swin(height, width) if config.backbone.startswith("swin") else _resnet(config, height, width)
     tokens, size, queries = num_tokens(level_shapes), config.hidden_dim, config.num_queries
     fixed = backbone + _projections(config, level_shapes)
     encoder_layer = _attention(config, config.enc_n_points) + _feed_forward(config)
@@ -92,6 +96,8 @@ def _decoder_query(config: ModelConfig) -> int:
 def _projections(config: ModelConfig, level_shapes: LevelShapes) -> int:
     """From the backbone's maps to tokens: 1×1 convolutions, strided 3×3 ones for further levels, group norms."""
     widths = [192, 384, 768] if config.backbone.startswith("swin") else [512, 1024, 2048]
+    if config.backbone == "thin-resnet18":
+        widths = list(thin_resnet.WIDTHS[1:])
     if config.num_feature_levels == 1:
         widths = widths[-1:]
     total, size = 0, config.hidden_dim
@@ -120,6 +126,18 @@ def _resnet(config: ModelConfig, height: int, width: int) -> int:
             if block == 0:
                 total += rows * columns * _linear(in_width, 4 * inner)
             in_width = 4 * inner
+    return total
+
+
+def _thin_resnet(height: int, width: int) -> int:
+    rows, columns = _halved(height), _halved(width)
+    before = thin_resnet.WIDTHS[0]
+    total = rows * columns * 9 * _linear(3, before)
+    for channels, blocks in zip(thin_resnet.WIDTHS, thin_resnet.BLOCKS, strict=True):
+        rows, columns = _halved(rows), _halved(columns)
+        convolutions = 9 * _linear(before, channels) + 9 * (2 * blocks - 1) * _linear(channels, channels)
+        total += rows * columns * (convolutions + _linear(before, channels))  # the last: the first block's shortcut
+        before = channels
     return total
 
 

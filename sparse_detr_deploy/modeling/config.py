@@ -8,8 +8,8 @@ from typing import Any
 
 from sparse_detr_deploy.errors import CheckpointError
 
-BACKBONES = ("resnet50", "resnet101", "swin-t")
-_SHORT_NAMES = {"resnet50": "r50", "resnet101": "r101", "swin-t": "swint"}
+BACKBONES = ("resnet50", "resnet101", "swin-t", "thin-resnet18")
+_SHORT_NAMES = {"resnet50": "r50", "resnet101": "r101", "swin-t": "swint", "thin-resnet18": "thin18"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise CheckpointError(f"the backbone {self.backbone!r} is not one of {', '.join(BACKBONES)}")
-        if self.dilation and "resnet" not in self.backbone:
-            raise CheckpointError("dilation (DC5) exists for ResNet backbones only")
+        if self.dilation and not self.backbone.startswith("resnet"):
+            raise CheckpointError("dilation (DC5) exists for ResNet-50 and ResNet-101 only")
         if not 0.0 <= self.rho <= 1.0:
             raise CheckpointError(f"rho is {self.rho}, but a trained keep ratio lies in 0 (dense) to 1")
+        if self.backbone == "thin-resnet18" and self.num_feature_levels == 1:
+            raise CheckpointError("thin-resnet18 has several feature levels: num_feature_levels must be 3 to 8")
         if self.rho and not self.two_stage:
             raise CheckpointError("a sparse encoder (rho > 0) needs two_stage: its proposal layers score the tokens")
         if self.hidden_dim % self.nheads or self.hidden_dim % 4 or self.hidden_dim % 32:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     # matplotlib draws letters as shapes and leaves the text beside them as comments
     for words in ("[ms]", "keep ratio ρ", "multiply-adds of one image", "a processor", "r50_dense_128x160 (dense)"):
         assert words in text
+
+
+def test_accuracy_is_drawn_where_it_was_measured(tmp_path: Path) -> None:
+    rows = [dataclasses.replace(row, accuracy={"AP": 0.5}) for row in ROWS]
+    plot.draw_plot(make_report(*rows), tmp_path / "accurate.svg", "svg")
+    plot.draw_plot(make_report(*ROWS), tmp_path / "plain.svg", "svg")
+    words = "AP (COCO, 0.50:0.95)"
+    assert words in (tmp_path / "accurate.svg").read_text()
+    assert words not in (tmp_path / "plain.svg").read_text()
 
 
 @pytest.mark.parametrize("rows", [ROWS[:1], ROWS[4:], (make_row(gmacs=None), make_row(rho=None, gmacs=None))])

@@ -118,14 +118,14 @@ def _stage(in_channels: int, channels: int, blocks: int, stride: int, dilate: bo
 def fold_batch_norms(module: nn.Module) -> None:
     """Fold every frozen batch norm below ``module`` into the convolution before it, in place. For inference."""
     for child in list(module.modules()):
-        if isinstance(child, ResNet):
-            child.conv1, child.bn1 = _folded(child.conv1, child.bn1), nn.Identity()
-        elif isinstance(child, Bottleneck):
-            child.conv1, child.bn1 = _folded(child.conv1, child.bn1), nn.Identity()
-            child.conv2, child.bn2 = _folded(child.conv2, child.bn2), nn.Identity()
-            child.conv3, child.bn3 = _folded(child.conv3, child.bn3), nn.Identity()
-            if child.downsample is not None:
-                child.downsample = nn.Sequential(_folded(child.downsample[0], child.downsample[1]))
+        for index in (1, 2, 3):  # a stem has one pair, a basic block two, a bottleneck three
+            convolution, norm = getattr(child, f"conv{index}", None), getattr(child, f"bn{index}", None)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, FrozenBatchNorm2d):
+                setattr(child, f"conv{index}", _folded(convolution, norm))
+                setattr(child, f"bn{index}", nn.Identity())
+        shortcut = getattr(child, "downsample", None)
+        if isinstance(shortcut, nn.Sequential) and isinstance(shortcut[-1], FrozenBatchNorm2d):
+            child.downsample = nn.Sequential(_folded(shortcut[0], shortcut[1]))
 
 
 @torch.no_grad()

@@ -1,0 +1,114 @@
+"""Scenes from a folder of images with COCO annotations, as ``--write-dataset`` writes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.training.digits import CLASS_NAMES
+from sparse_detr_deploy.training.scenes import Scene
+
+_SLACK = 0.5  # pixels that a box may stick out, by rounding
+
+
+class CocoFolder:
+    """``folder/<split>.json`` and ``folder/<split>/``; everything is checked here, images are read when asked for.
+
+    Args:
+        folder: of the data set.
+        split: ``train`` or ``val``.
+        height: of every image.
+        width: of every image.
+
+    Raises:
+        InputError: files are missing, images are of another size, a box lies outside its image or is empty, a class
+            is unknown.
+    """
+
+    def __init__(self, folder: Path, split: str, height: int, width: int) -> None:
+        self.file, self.images = folder / f"{split}.json", folder / split
+        dataset = self._read()
+        self.names: list[str] = []
+        self._positions: dict[int, int] = {}
+        for image in dataset["images"]:
+            if (image["height"], image["width"]) != (height, width):
+                raise InputError(
+                    f"{self.file}: {image['file_name']} is {image['height']}×{image['width']}, "
+                    f"but the config's scenes are {height}×{width}"
+                )
+            self._positions[image["id"]] = len(self.names)
+            self.names.append(str(image["file_name"]))
+        missing = [name for name in self.names if not (self.images / name).is_file()]
+        if missing:
+            raise InputError(
+                f"{len(missing)} of the images that {self.file} names are not in {self.images}: {missing[0]}"
+            )
+        if not self.names:
+            raise InputError(f"{self.file} names no images")
+        self._objects: list[list[tuple[list[float], int]]] = [[] for _ in self.names]
+        for entry in dataset["annotations"]:
+            position = self._positions.get(entry["image_id"])
+            if position is None:
+                raise InputError(
+                    f"{self.file}: annotation {entry['id']} is of image {entry['image_id']}, which is not there"
+                )
+            self._objects[position].append((self._box(entry, height, width), self._label(entry)))
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            dataset: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+            for image in dataset["images"]:
+                image["id"], image["file_name"], image["height"], image["width"]
+            for entry in dataset["annotations"]:
+                entry["id"], entry["image_id"], entry["category_id"], [float(value) for value in entry["bbox"]]
+        except (OSError, ValueError) as error:
+            raise InputError(f"the annotations {self.file} cannot be read ({error})") from None
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{self.file} is not a COCO detection file ({type(error).__name__}: {error})") from None
+        return dataset
+
+    def _box(self, entry: dict[str, Any], height: int, width: int) -> list[float]:
+        if len(entry["bbox"]) != 4:
+            raise InputError(f"{self.file}: annotation {entry['id']} has no bbox [x, y, width, height]")
+        x, y, w, h = (float(value) for value in entry["bbox"])
+        if not (w > 0 and h > 0):
+            raise InputError(f"{self.file}: the box of annotation {entry['id']} is empty: {entry['bbox']}")
+        if min(x, y) < -_SLACK or x + w > width + _SLACK or y + h > height + _SLACK:
+            raise InputError(
+                f"{self.file}: the box of annotation {entry['id']} lies outside its image of {height}×{width}: {entry['bbox']}"
+            )
+        return [max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))]
+
+    def _label(self, entry: dict[str, Any]) -> int:
+        label = entry["category_id"]
+        if not isinstance(label, int) or not 0 <= label < len(CLASS_NAMES):
+            raise InputError(
+                f"{self.file}: annotation {entry['id']} is of class {label!r}, but the classes are 0 to {len(CLASS_NAMES) - 1}"
+            )
+        return label
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def scene(self, index: int) -> Scene:
+        """Read one image.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        image = cv2.imread(str(self.images / self.names[index]))
+        if image is None:
+            raise InputError(
+                f"{self.images / self.names[index]} is no image that can be read: write the data set again"
+            )
+        objects = self._objects[index]
+        return Scene(
+            np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8),
+            np.array([box for box, _ in objects], dtype=np.float32).reshape(-1, 4),
+            np.array([label for _, label in objects], dtype=np.int64),
+        )

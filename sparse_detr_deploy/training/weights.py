@@ -1,0 +1,108 @@
+"""Weights of a run: how they start, how batch norms are trained, and their moving average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparse_detr_deploy.modeling import ModelConfig, SparseDETR, build_model
+from sparse_detr_deploy.modeling.attention import MSDeformAttn
+from sparse_detr_deploy.modeling.backbones.resnet import FrozenBatchNorm2d
+from sparse_detr_deploy.training.objectness import ObjectnessHead, select_by_objectness
+
+
+def initial_model(config: ModelConfig, seed: int, saliency: str = "dam") -> SparseDETR:
+    """A network to train from scratch: weights of ``seed``, batch norms that learn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _build(config, saliency)
+        with torch.no_grad():
+            _initialise(model)
+    thaw_batch_norms(model)
+    return model.train()
+
+
+def _initialise(model: SparseDETR) -> None:
+    """As the original: Xavier in transformer and projections, heads as built, points that fan out; convolutions He."""
+    for module in model.backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for module in model.input_proj.modules():
+        if isinstance(module, nn.Conv2d) and module.bias is not None:
+            nn.init.xavier_uniform_(module.weight)
+            module.bias.zero_()
+    parts: list[nn.Module] = [model.class_embed, model.bbox_embed]
+    parts += [module for module in model.modules() if isinstance(module, ObjectnessHead)]
+    heads = {id(parameter) for part in parts for parameter in part.parameters()}
+    for parameter in model.transformer.parameters():
+        if parameter.ndim > 1 and id(parameter) not in heads:
+            nn.init.xavier_uniform_(parameter)
+    nn.init.normal_(model.transformer.level_embed)
+    for module in model.transformer.modules():
+        if isinstance(module, MSDeformAttn):
+            module.reset_parameters()
+            for projection in (module.value_proj, module.output_proj):
+                projection.bias.zero_()
+
+
+def thaw_batch_norms(module: nn.Module) -> None:
+    """Replace every frozen batch norm below ``module`` by one that learns, with the same values and names."""
+    for name, child in module.named_children():
+        if isinstance(child, FrozenBatchNorm2d):
+            norm = nn.BatchNorm2d(len(child.weight), eps=child.epsilon)
+            norm.load_state_dict(child.state_dict(), strict=False)
+            setattr(module, name, norm)
+        else:
+            thaw_batch_norms(child)
+
+
+def inference_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` as a network with frozen batch norms takes it."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def inference_model(config: ModelConfig, state: dict[str, Tensor], saliency: str = "dam") -> SparseDETR:
+    """The network of ``state`` in eval mode."""
+    model = _build(config, saliency)
+    model.load_state_dict(inference_state(state))
+    return model.eval()
+
+
+def _build(config: ModelConfig, saliency: str) -> SparseDETR:
+    model = build_model(config)
+    return select_by_objectness(model) if saliency == "objectness" else model
+
+
+class MovingAverage:
+    """Exponential moving average of a network's state; young averages forget faster."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state = {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Take in the present weights."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        averaged, present = [], []
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                averaged.append(self.state[key])
+                present.append(value)
+            else:
+                self.state[key].copy_(value)
+        torch._foreach_lerp_(averaged, present, 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a resumable state."""
+        return {"updates": self.updates, "state": self.state}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from ``saved``."""
+        self.updates = saved["updates"]
+        for key, value in saved["state"].items():
+            self.state[key].copy_(value)

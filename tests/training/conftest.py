@@ -1,0 +1,47 @@
+"""A run of a few steps on tiny scenes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparse_detr_deploy.training.config import TrainingConfig, config_from
+
+MODEL = {
+    "backbone": "thin-resnet18",
+    "num_classes": 10,
+    "num_queries": 12,
+    "hidden_dim": 32,
+    "nheads": 4,
+    "enc_layers": 2,
+    "dec_layers": 2,
+    "dim_feedforward": 32,
+    "with_box_refine": True,
+    "two_stage": True,
+    "eff_query_init": True,
+    "eff_specific_head": True,
+    "use_enc_aux_loss": True,
+    "rho": 0.3,
+}
+
+
+def tiny_values(**changes: Any) -> dict[str, Any]:
+    """Content of a TOML file; ``changes`` replace whole sections or single top-level keys."""
+    phase = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3, "warm_up": 1, "train_images": 8}
+    values: dict[str, Any] = {
+        "model": dict(MODEL),
+        "scenes": {"height": 96, "width": 96, "objects": [1, 3], "sizes": [12, 48]},
+        "pretraining": dict(phase),
+        "training": dict(phase, steps=3),
+        "val_images": 2,
+        "evaluate_every": 3,
+        "checkpoint_every": 1,
+        "log_every": 1,
+    }
+    return values | changes
+
+
+@pytest.fixture
+def tiny_config() -> TrainingConfig:
+    return config_from(tiny_values())

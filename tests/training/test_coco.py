@@ -1,0 +1,75 @@
+"""The data set on disk is the scenes, in a form that the bench and any COCO tool reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate
+from sparse_detr_deploy.detections import Detections
+from sparse_detr_deploy.errors import InputError, OutputError
+from sparse_detr_deploy.training.cli import main
+from sparse_detr_deploy.training.coco import coco_dataset, write_dataset
+from sparse_detr_deploy.training.scenes import SceneSpec, render_scene
+
+SPEC = SceneSpec(height=96, width=96, objects=(1, 3), sizes=(12, 48))
+
+
+def test_images_and_annotations_on_disk(tmp_path: Path) -> None:
+    file = write_dataset(tmp_path, SPEC, "val", 4)
+    annotations = Annotations.read(file, tmp_path / "val")
+    assert len(annotations.paths) == 4
+    assert annotations.absent == 0
+    for index, path in annotations.paths.items():
+        scene = render_scene(SPEC, "val", 0, index)
+        np.testing.assert_array_equal(cv2.imread(str(path))[:, :, ::-1], scene.image)
+        found = [entry for entry in annotations.dataset["annotations"] if entry["image_id"] == index]
+        corners = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in found)]
+        np.testing.assert_allclose(np.array(corners).reshape(-1, 4), scene.boxes)
+        assert [entry["category_id"] for entry in found] == scene.labels.tolist()
+
+
+def test_written_twice_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        write_dataset(tmp_path / name, SPEC, "val", 3)
+    for path in sorted((tmp_path / "one").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_the_truth_has_an_average_precision_of_one_and_empty_images_count() -> None:
+    scenes = [render_scene(SPEC, "val", 0, index) for index in range(6)]
+    empty = render_scene(SceneSpec(height=96, width=96, objects=(0, 0), sizes=(12, 48)), "val", 0, 0)
+    scenes.append(empty)
+    found = {
+        index: Detections(scene.boxes, np.ones(len(scene.labels), np.float32), scene.labels.astype(np.int32), (96, 96))
+        for index, scene in enumerate(scenes)
+    }
+    accuracy = evaluate(coco_dataset(scenes), found)
+    assert accuracy.values["AP"] == pytest.approx(1)
+    assert accuracy.images == 7
+
+
+def test_a_split_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    write_dataset(tmp_path, SPEC, "val", 1)
+    before = (tmp_path / "val.json").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        write_dataset(tmp_path, SPEC, "val", 2)
+    assert (tmp_path / "val.json").read_bytes() == before
+
+
+def test_no_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        write_dataset(tmp_path, SPEC, "val", 0)
+
+
+def test_one_command_writes_the_validation_set(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["digits", "--write-dataset", str(tmp_path), "--images", "3"])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip() == str(tmp_path / "val.json")
+    assert len(json.loads((tmp_path / "val.json").read_text())["images"]) == 3
+    assert len(list((tmp_path / "val").glob("*.png"))) == 3

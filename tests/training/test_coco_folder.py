@@ -1,0 +1,102 @@
+"""A data set on disk trains like the rendered scenes; one that is not right is refused before anything starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.training.coco import write_dataset
+from sparse_detr_deploy.training.coco_folder import CocoFolder
+from sparse_detr_deploy.training.config import config_from
+from sparse_detr_deploy.training.scenes import SceneSpec, render_scene
+from sparse_detr_deploy.training.sources import check_sources
+from sparse_detr_deploy.training.trainer import STATE, train
+from tests.training.conftest import tiny_values
+
+SPEC = SceneSpec(height=96, width=96, objects=(1, 3), sizes=(12, 48))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_dataset(tmp_path / "data", SPEC, "train", 8)
+    write_dataset(tmp_path / "data", SPEC, "val", 2)
+    return tmp_path / "data"
+
+
+def _change(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_what_was_written_is_read_back(folder: Path) -> None:
+    read = CocoFolder(folder, "train", 96, 96)
+    assert len(read) == 8
+    for index in range(8):
+        expected, scene = render_scene(SPEC, "train", 0, index), read.scene(index)
+        np.testing.assert_array_equal(scene.image, expected.image)
+        np.testing.assert_allclose(scene.boxes, expected.boxes)
+        np.testing.assert_array_equal(scene.labels, expected.labels)
+
+
+def test_training_from_a_folder_is_training_from_its_scenes(folder: Path, tmp_path: Path) -> None:
+    values = tiny_values(pretraining={"steps": 0})
+    train(config_from(values), tmp_path / "rendered")
+    train(config_from({**values, "dataset": str(folder)}), tmp_path / "read")
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("rendered", "read")]
+    losses = [[json.loads(line).get("loss") for line in log] for log in logs]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["annotations"][0].update(bbox=[90, 10, 20, 20]), "annotation 1 lies outside its image"),
+        (lambda data: data["annotations"][0].update(bbox=[10, 10, 0, 20]), "annotation 1 is empty"),
+        (lambda data: data["annotations"][0].update(bbox=[10, 10, 5]), r"no bbox \[x, y, width, height\]"),
+        (lambda data: data["annotations"][0].update(category_id=10), "class 10, but the classes are 0 to 9"),
+        (lambda data: data["annotations"][0].update(category_id="7"), "class '7'"),
+        (lambda data: data["annotations"][0].update(image_id=99), "image 99, which is not there"),
+        (lambda data: data["images"][3].update(height=100), "100×96, but the config's scenes are 96×96"),
+        (lambda data: data["images"][3].update(file_name="gone.png"), r"1 of the images .* gone\.png"),
+        (lambda data: data["images"].clear() or data["annotations"].clear(), "names no images"),
+        (lambda data: data["images"].pop(), "annotation|7 images, but the config asks for 8"),
+        (lambda data: data.pop("images"), "not a COCO detection file"),
+    ],
+)
+def test_a_folder_that_is_not_right(
+    change: Callable[[dict[str, Any]], Any], message: str, folder: Path, tmp_path: Path
+) -> None:
+    _change(folder / "train.json", change)
+    with pytest.raises(InputError, match=message):
+        train(config_from(tiny_values(dataset=str(folder))), tmp_path / "run")
+    assert not (tmp_path / "run" / STATE).exists()
+
+
+def test_files_that_are_missing(folder: Path) -> None:
+    config = config_from(tiny_values(dataset=str(folder)))
+    check_sources(config)
+    (folder / "val" / "000001.png").unlink()
+    with pytest.raises(InputError, match=r"1 of the images .* 000001\.png"):
+        check_sources(config)
+    (folder / "val.json").unlink()
+    with pytest.raises(InputError, match="val.json cannot be read"):
+        check_sources(config)
+
+
+def test_an_image_that_is_none(folder: Path) -> None:
+    (folder / "train" / "000000.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="no image that can be read"):
+        CocoFolder(folder, "train", 96, 96).scene(0)
+
+
+def test_an_image_without_objects_is_read(folder: Path) -> None:
+    _change(folder / "train.json", lambda data: data["annotations"].clear())
+    scene = CocoFolder(folder, "train", 96, 96).scene(0)
+    assert scene.boxes.shape == (0, 4)

@@ -1,0 +1,86 @@
+"""A config that cannot be meant is refused before anything starts, with what is wrong and what is possible."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparse_detr_deploy.errors import InputError, SparseDetrError
+from sparse_detr_deploy.training.config import PhaseConfig, config_from, read_config
+from sparse_detr_deploy.training.optimizer import learning_rate
+from tests.training.conftest import MODEL, tiny_values
+
+SHIPPED = Path("sparse_detr_deploy/training/configs")
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_configs_are_readable(path: Path) -> None:
+    assert read_config(path).training.steps > 0
+
+
+def test_there_are_shipped_configs() -> None:
+    assert (SHIPPED / "digits.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sead": 1}, "unknown keys in the file: sead; known: model, training"),
+        ({"model": {**MODEL, "hiden_dim": 64}}, r"unknown keys in \[model\]: hiden_dim"),
+        ({"training": {"batch_size": 4}}, r"missing in \[training\]: steps"),
+        ({"training": {"steps": 2.5}}, "training.steps is 2.5, but int is needed"),
+        ({"training": {"steps": True}}, "training.steps is True"),
+        ({"training": 3}, "it is a section"),
+        ({"scenes": {"objects": 3}}, "two whole numbers"),
+        ({"training": {"steps": 3, "learning_rate": 0.0}}, "learning_rate"),
+        ({"training": {"steps": 3, "decay_share": 1.5}}, "decay_share"),
+        ({"saliency": "entropy"}, "not one of dam, objectness"),
+        ({"saliency": "objectness", "model": {**MODEL, "rho": 0.0}}, "model is dense"),
+        ({"model": {**MODEL, "rho": 0.0, "two_stage": False, "eff_query_init": False}}, "set model.two_stage"),
+        ({"model": {**MODEL, "two_stage": False}}, "needs two_stage"),
+        ({"model": {**MODEL, "num_classes": 91}}, "the scenes have 10"),
+        ({"model": {**MODEL, "backbone": "vgg"}}, "backbone 'vgg'"),
+        ({"model": {**MODEL, "num_feature_levels": 1}}, "several feature levels"),
+        ({"workers": 3}, "cannot be shared by 3 workers"),
+        ({"workers": 0}, "workers is 0, but it must be 1 or more"),
+        ({"device": "tpu"}, "not one of cpu, cuda"),
+        ({"device": "cuda", "workers": 2}, "workers = 1"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"training": {"steps": 3, "train_images": 7 * 16}}, "train_images is 112"),
+        ({"workers": 2, "training": {"steps": 3, "train_images": 9}}, "multiple of workers"),
+    ],
+)
+def test_refusals(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SparseDetrError, match=message):
+        config_from(tiny_values(**changes))
+
+
+@pytest.mark.parametrize("content", ["steps = ", "\x00", "[model]\nbackbone = 'swin-t'\n"])
+def test_a_file_that_is_no_config_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"run\.toml"):
+        read_config(path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_config(tmp_path / "none.toml")
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    phase = PhaseConfig(steps=100, learning_rate=1.0, warm_up=10, decay_share=0.2)
+    rates = [learning_rate(phase, step) for step in range(100)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert set(rates[10:81]) == {1.0}
+    assert all(later < earlier for earlier, later in itertools.pairwise(rates[80:]))
+    assert 0 < rates[-1] < 0.01
+
+
+def test_a_longer_run_is_the_same_until_it_decays() -> None:
+    """So a run may be prolonged, or cut short, while it goes."""
+    short, long = (PhaseConfig(steps=steps, learning_rate=1.0, decay_share=0.2) for steps in (1000, 2000))
+    assert [learning_rate(short, step) for step in range(800)] == [learning_rate(long, step) for step in range(800)]

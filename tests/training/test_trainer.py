@@ -1,0 +1,118 @@
+"""A run trains, can be stopped and gone on with, and refuses what it cannot do without losing what there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.export.checkpoint import load_checkpoint
+from sparse_detr_deploy.training.config import TrainingConfig, config_from
+from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, DivergenceError, Trainer, train
+from tests.training.conftest import MODEL, tiny_values
+
+
+@pytest.fixture(autouse=True)
+def few_threads() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
+
+
+def test_a_run_ends_in_a_checkpoint_of_the_official_layout(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    path = train(tiny_config, tmp_path / "run")
+    model = load_checkpoint(path)
+    assert model.config == dataclasses.replace(tiny_config.model, refine_references=True)
+    with torch.no_grad():
+        output = model(torch.zeros(1, 3, 96, 96), keep_ratio=0.5)
+    assert torch.isfinite(output.pred_logits).all()
+    entries = _log(tmp_path / "run")
+    assert [entry["phase"] for entry in entries if "loss" in entry] == ["pretraining"] * 2 + ["training"] * 3
+    assert "loss_mask_prediction" in entries[2]
+    assert 0 <= entries[2]["corr"] <= 1
+    assert any("val" in entry for entry in entries)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    train(tiny_config, tmp_path / "whole")
+    # stopped one step into the second phase, with a batch norm and an optimizer that have a past
+    stopped = Trainer(tiny_config, tmp_path / "parts")
+    (tmp_path / "parts").mkdir()
+    stopped.run_phase("pretraining")
+    stopped.config = dataclasses.replace(tiny_config, training=dataclasses.replace(tiny_config.training, steps=1))
+    stopped.run_phase("training")
+    train(tiny_config, tmp_path / "parts")
+    whole, parts = (torch.load(tmp_path / name / STATE, weights_only=True) for name in ("whole", "parts"))
+    assert whole["step"] == parts["step"] == 3
+    for key, value in whole["average"]["state"].items():
+        torch.testing.assert_close(parts["average"]["state"][key], value, msg=key)
+
+
+def test_two_workers_train(tmp_path: Path) -> None:
+    """Their first loss is that of one worker, but for the statistics of the batch norms, which each has for itself."""
+    losses = []
+    for workers in (1, 2):
+        config = config_from(tiny_values(workers=workers, pretraining={"steps": 0}))
+        train(config, tmp_path / str(workers))
+        losses.append([entry["loss"] for entry in _log(tmp_path / str(workers)) if "loss" in entry])
+    assert len(losses[0]) == len(losses[1]) == 3
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"saliency": "objectness"}, {"model": {**MODEL, "rho": 0.0, "use_enc_aux_loss": False}}, {"ema_decay": 0.0}],
+    ids=["objectness", "dense", "no average"],
+)
+def test_variants_of_the_method_train(changes: dict[str, Any], tmp_path: Path) -> None:
+    train(config_from(tiny_values(**changes)), tmp_path)
+    entries = [entry for entry in _log(tmp_path) if entry["phase"] == "training" and "loss" in entry]
+    assert len(entries) == 3
+    assert ("loss_ce_backbone" in entries[0]) == (changes.get("saliency") == "objectness")
+    assert ("loss_mask_prediction" in entries[0]) == ("ema_decay" in changes)
+
+
+def test_images_with_nothing_on_them_train(tmp_path: Path) -> None:
+    scenes = {"height": 96, "width": 96, "objects": [0, 0], "sizes": [12, 48]}
+    train(config_from(tiny_values(scenes=scenes)), tmp_path)
+    last = [entry for entry in _log(tmp_path) if "loss" in entry][-1]
+    assert last["loss_bbox"] == last["loss_giou"] == 0
+    assert last["loss_ce"] > 0
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(
+    tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config_from(tiny_values(training={"steps": 0})), tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes(), (tmp_path / STATE).read_bytes()
+    monkeypatch.setattr(
+        "sparse_detr_deploy.training.phases.Criterion.total", lambda self, losses: losses["loss_ce"] * float("nan")
+    )
+    with pytest.raises(DivergenceError, match=r"nan at step 0 of training, on scenes \[0, 7, 6, 5\] of seed 0"):
+        train(tiny_config, tmp_path)
+    assert ((tmp_path / CHECKPOINT).read_bytes(), (tmp_path / STATE).read_bytes()) == before
+
+
+def test_resume_of_another_architecture_is_refused(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    train(tiny_config, tmp_path)
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    other = config_from(tiny_values(model={**MODEL, "hidden_dim": 64}))
+    with pytest.raises(InputError, match="another model"):
+        train(other, tmp_path)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_damaged_state_is_refused(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    (tmp_path / STATE).write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(InputError, match="damaged"):
+        train(tiny_config, tmp_path)
