@@ -74,7 +74,7 @@ def main(
         raise InputError(f"{checkpoint} has a dense encoder, so there is no ρ to show: give a sparse checkpoint")
     tables = (output / "results.json", output / "results.csv", output / "plot.png")
     check_outputs(*tables)
-    picture = output / "detections.png"
+    picture = output / "detections.jpg"
     check_output(picture, overwrite=True)
     if images is None:
         run = read_config(digits_checkpoint().with_suffix(".toml"))

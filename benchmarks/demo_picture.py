@@ -26,7 +26,7 @@ _LEAST_SCORE = 0.4
 def draw_demo(
     artefact: Path, model: SparseDETR, images: Sequence[Image], keep_ratios: Sequence[float], path: Path
 ) -> None:
-    """Write a PNG: a column for each image; on top the detections of ``artefact`` (dynamic ρ) at the first ratio, below
+    """Write a JPEG: a column for each image; on top the detections of ``artefact`` (dynamic ρ) at the first ratio, below
     the tokens that ``model`` keeps at each of ``keep_ratios``."""
     columns = []
     with Detector.load(artefact) as detector:
@@ -45,9 +45,9 @@ def draw_demo(
                 shown = draw_kept_tokens(_scaled(canvas, factor), metadata.level_shapes, np.unique(kept[0].numpy()))
                 tiles.append(_caption(shown, f"tokens kept at rho {ratio:g}"))
             columns.append(np.concatenate([_framed(tile) for tile in tiles], axis=0))
-    encoded, data = cv2.imencode(".png", np.concatenate(columns, axis=1))
+    encoded, data = cv2.imencode(".jpg", np.concatenate(columns, axis=1), [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not encoded:
-        raise OutputError(f"{path} cannot be encoded as PNG")
+        raise OutputError(f"{path} cannot be encoded as JPEG")
     with publish(path, overwrite=True) as temporary:
         temporary.write_bytes(data.tobytes())
 

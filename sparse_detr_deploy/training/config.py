@@ -25,8 +25,7 @@ class PhaseConfig:
     """Steps of one phase and their learning rate: linear warm-up, constant, cosine to zero over the last part.
 
     ``train_images`` is the number of scenes of its training set: a multiple of the run's ``workers``, and none of
-    ``PASS_STRIDES`` divides it. A network from scratch learns to tell digits apart much sooner from few scenes seen
-    several times than from scenes that are always new.
+    ``PASS_STRIDES`` divides it.
     """
 
     steps: int
@@ -61,8 +60,8 @@ class TrainingConfig:
         scenes: what the training and validation images are like.
         training: the phase that trains the whole detector.
         pretraining: a phase before it that trains the backbone and the first stage alone, densely; 0 steps: none.
-        classes_first: steps of the pretraining that learn only to tell the classes apart: the network does not find to
-            them by itself once it has learnt where objects are.
+        classes_first: steps of the pretraining that learn only to tell the classes apart. Whether a run needs them
+            has not been measured.
         seed: of the weights and of the scenes.
         saliency: what selects the encoder's tokens: ``dam`` (the scoring network, learnt from the decoder's attention)
             or ``objectness`` (OS: the best class score of a detection head on the backbone's tokens).

@@ -75,5 +75,5 @@ def test_demo(tmp_path: Path) -> None:
         *((rho, True) for rho in RHOS),
     ]
     assert all(row["accuracy"]["AP"] > 0.3 for row in rows)
-    for name in ("plot.png", "detections.png"):
+    for name in ("plot.png", "detections.jpg"):
         assert cv2.imread(str(tmp_path / name)) is not None
