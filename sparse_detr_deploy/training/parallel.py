@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.multiprocessing.spawn import ProcessException
 
 from sparse_detr_deploy.errors import SparseDetrError
 
@@ -33,7 +35,7 @@ def launch(workers: int, function: Callable[..., None], *arguments: Any) -> None
             torch.multiprocessing.spawn(  # type: ignore[attr-defined]
                 _worker, (workers, address, level, errors, function, arguments), workers
             )
-        except torch.multiprocessing.ProcessRaisedException:  # type: ignore[attr-defined]
+        except ProcessException:
             if errors.empty():
                 raise
             raise errors.get() from None
@@ -54,11 +56,15 @@ def _worker(
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=workers)
     try:
         function(rank, workers, *arguments)
+        dist.barrier()
     except SparseDetrError as error:
         errors.put(error)
         raise
-    finally:
-        dist.destroy_process_group()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # all is written and everybody is done; the interpreter's own end now and then aborts in threads of the group
+    os._exit(0)
 
 
 def _follow_parent(parent: int) -> None:
