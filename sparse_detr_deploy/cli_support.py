@@ -13,7 +13,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 EXIT_CODES = (
     "Exit codes: 0 done, 2 unusable input, 3 checkpoint, 4 artefact, 5 verification, 6 output cannot be written, "
-    "7 runtime backend, 8 regression, 130 interrupted."
+    "7 runtime backend, 8 regression, 9 training diverged, 130 interrupted."
 )
 
 

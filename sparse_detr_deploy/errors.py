@@ -55,4 +55,10 @@ class RegressionError(SparseDetrError):
     exit_code = 8
 
 
+class DivergenceError(SparseDetrError):
+    """The loss of a training run is no finite number any more; the last state is kept."""
+
+    exit_code = 9
+
+
 INTERRUPTED_EXIT_CODE = 130

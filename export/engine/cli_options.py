@@ -68,7 +68,6 @@ def check_engines(
     for export in specs:
         name = artefact_name(config, export)
         spec.check_sizes(
-            export.precision,
             config.num_queries if config.two_stage else None,
             export.num_detections if export.outputs == "detections" else None,
         )

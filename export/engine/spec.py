@@ -9,7 +9,7 @@ from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.metadata import Metadata
 
 TENSORRT, TENSORRT_RTX = FLAVOURS
-TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")  # what TensorRT-RTX builds for
+TARGETS = ("sm80", "sm86", "sm89", "sm120", "sm121")  # what TensorRT-RTX builds these networks for
 DEFAULT_TARGETS = ("sm89", "sm120")  # Ada and Blackwell: the GPUs that TensorRT-RTX is made for
 _DATA_CENTRE = ("sm90", "sm100", "sm103")
 MAX_TOPK = 3840  # TopK of TensorRT and of TensorRT-RTX refuses more
@@ -61,18 +61,13 @@ class EngineSpec:
         """Whether the flavour knows plugins; TensorRT-RTX ends the process when its parser meets one."""
         return self.flavour == TENSORRT
 
-    def check_sizes(self, precision: str, num_queries: int | None, num_detections: int | None) -> None:
+    def check_sizes(self, num_queries: int | None, num_detections: int | None) -> None:
         """Raise :class:`InputError` where an artefact cannot become such an engine.
 
         Args:
-            precision: ``fp32`` or ``fp16``.
             num_queries: queries that are picked by TopK (two-stage models); ``None`` where they are not.
             num_detections: detections that are picked by TopK; ``None`` for raw outputs.
         """
-        if precision == "fp32" and "sm75" in self.targets:
-            raise InputError(
-                "TensorRT-RTX has no float32 matrix products for sm75: give --precision fp16, or leave sm75 out"
-            )
         for count, name, mend in (
             (num_detections, "detections", "give fewer --num-detections, or --outputs raw"),
             (num_queries, "queries", "no engine can be built of this model"),
@@ -88,7 +83,6 @@ class EngineSpec:
         if metadata.precision not in PRECISIONS:
             raise InputError(f"{name} is {metadata.precision}, and engines are made of {', '.join(PRECISIONS)}")
         self.check_sizes(
-            PRECISIONS[metadata.precision],
             metadata.num_queries if metadata.model.get("two_stage") else None,
             metadata.num_detections if metadata.outputs == "detections" else None,
         )
@@ -114,5 +108,10 @@ def _check_target(target: str) -> None:
     if target in _DATA_CENTRE:
         raise InputError(
             f"TensorRT-RTX does not build for {target} (a data-centre GPU): take --engine tensorrt on that GPU"
+        )
+    if target == "sm75":
+        raise InputError(
+            "TensorRT-RTX has no float32 matrix products for sm75 (Turing), and half-precision graphs keep some as well: "
+            "take --engine tensorrt on that GPU"
         )
     raise InputError(f"the target {target!r} is not one of {', '.join(TARGETS)}")

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from sparse_detr_deploy.errors import INTERRUPTED_EXIT_CODE, InputError, SparseDetrError
+from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.errors import InputError
 
 _SHIPPED = Path(__file__).parent / "configs"
 
 
-@click.command()
+@click.command(epilog=EXIT_CODES)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the run; default: runs/<name of CONFIG>.")
 @click.option(
@@ -33,40 +34,38 @@ _SHIPPED = Path(__file__).parent / "configs"
     help="Do not train: average precision of this checkpoint on CONFIG's validation scenes, as JSON.",
 )
 @click.option("--rho", type=float, multiple=True, help="Keep ratios of --evaluate; default: the trained one.")
+@reports_errors
 def main(config: Path, output: Path | None, evaluate: Path | None, write_dataset: Path | None, **options: Any) -> None:
     """Train what CONFIG describes, or go on where the run in the output folder stopped.
 
     CONFIG is a TOML file, or the name of a shipped one: digits.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    try:
-        from sparse_detr_deploy.training.config import read_config
+    from sparse_detr_deploy.training.config import read_config
 
-        shipped = _SHIPPED / f"{config}.toml"
-        run = read_config(shipped if shipped.is_file() and not config.exists() else config)
-        if evaluate is not None and write_dataset is not None:
-            raise InputError("--evaluate and --write-dataset are two things to do: give one of them")
-        if write_dataset is not None:
-            from sparse_detr_deploy.training.coco import write_dataset as write
+    shipped = _SHIPPED / f"{config}.toml"
+    run = read_config(shipped if shipped.is_file() and not config.exists() else config)
+    if evaluate is not None and write_dataset is not None:
+        raise InputError("--evaluate and --write-dataset are two things to do: give one of them")
+    if write_dataset is not None:
+        from sparse_detr_deploy.training.coco import write_dataset as write
 
-            images = options["images"] or run.val_images
-            seed = run.val_seed if options["split"] == "val" else run.seed
-            click.echo(write(write_dataset, run.scenes, options["split"], images, seed))
-        elif evaluate is not None:
-            from sparse_detr_deploy.training.evaluation import evaluate_checkpoint
+        images = options["images"] or run.val_images
+        seed = run.val_seed if options["split"] == "val" else run.seed
+        click.echo(write(write_dataset, run.scenes, options["split"], images, seed))
+    elif evaluate is not None:
+        from sparse_detr_deploy.training.evaluation import evaluate_checkpoint
 
-            for result in evaluate_checkpoint(evaluate, run, options["rho"], options["images"]):
-                click.echo(json.dumps(result))
-        else:
-            from sparse_detr_deploy.training.trainer import train
+        for result in evaluate_checkpoint(evaluate, run, options["rho"], options["images"]):
+            click.echo(json.dumps(result))
+    else:
+        from sparse_detr_deploy.training.trainer import train
 
+        try:
             click.echo(train(run, output or Path("runs") / config.stem))
-    except SparseDetrError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        click.echo("interrupted: the same command goes on from the last state", err=True)
-        sys.exit(INTERRUPTED_EXIT_CODE)
+        except KeyboardInterrupt:
+            click.echo("the same command goes on from the last state", err=True)
+            raise
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_detr_deploy.errors import InputError, SparseDetrError
+from sparse_detr_deploy.errors import DivergenceError, InputError
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
 from sparse_detr_deploy.export.publish import check_output, publish
 from sparse_detr_deploy.modeling import SparseDETR
@@ -30,12 +30,6 @@ STATE, LOG, CHECKPOINT = "state.pt", "log.jsonl", "checkpoint.pth"
 _OBJECTIVES: dict[str, Callable[[TrainingConfig, SparseDETR], DensePhase | DetectorPhase]]
 _OBJECTIVES = {"pretraining": DensePhase, "training": DetectorPhase}
 _log = logging.getLogger(__name__)
-
-
-class DivergenceError(SparseDetrError):
-    """The loss is no finite number any more."""
-
-    exit_code = 9
 
 
 def train(config: TrainingConfig, folder: str | Path) -> Path:

@@ -88,7 +88,7 @@ def _opened(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--allow-fallback",), 2, "--allow-fallback"),
         ((*RTX, "--target", "sm90"), 2, "data-centre"),
         ((*RTX, "--target", "ada"), 2, "sm121"),
-        ((*RTX, "--target", "sm75"), 2, "--precision fp16"),
+        ((*RTX, "--target", "sm75", "--precision", "fp16"), 2, "no float32 matrix products"),
         ((*RTX, "--self-contained"), 2, "no plugins"),
         (("--engine", "tensorrt", "--target", "sm89"), 2, "takes no --target"),
         ((*RTX, "--inline-functions"), 2, "exclude each other"),

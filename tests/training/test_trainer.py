@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.errors import DivergenceError, InputError
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
-from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, DivergenceError, Trainer, train
+from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, Trainer, train
 from tests.training.conftest import MODEL, tiny_values
 
 

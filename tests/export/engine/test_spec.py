@@ -29,7 +29,8 @@ METADATA = Metadata(
         ({"flavour": "tensorrt", "workspace_mib": 0}, "at least 1"),
         ({"flavour": "tensorrt-rtx", "targets": ("sm90",)}, "data-centre"),
         ({"flavour": "tensorrt-rtx", "targets": ("sm100",)}, "--engine tensorrt"),
-        ({"flavour": "tensorrt-rtx", "targets": ("89",)}, "sm75, sm80, sm86, sm89, sm120, sm121"),
+        ({"flavour": "tensorrt-rtx", "targets": ("sm89", "sm75")}, "no float32 matrix products"),
+        ({"flavour": "tensorrt-rtx", "targets": ("89",)}, "sm80, sm86, sm89, sm120, sm121"),
         ({"flavour": "tensorrt-rtx", "self_contained": True}, "no plugins to put in"),
         ({"flavour": "tensorrt-rtx", "allow_fallback": True}, "standard ops always"),
     ],
@@ -75,11 +76,3 @@ def test_files_that_are_refused(changes: dict, message: str) -> None:
 def test_files_that_are_not(changes: dict) -> None:
     for flavour in ("tensorrt", "tensorrt-rtx"):
         EngineSpec(flavour).check(dataclasses.replace(METADATA, **changes))
-
-
-def test_float32_on_turing() -> None:
-    """TensorRT-RTX has no float32 matrix products there; in half precision it builds."""
-    spec = EngineSpec("tensorrt-rtx", ("sm75", "sm89"))
-    with pytest.raises(InputError, match="--precision fp16"):
-        spec.check(METADATA)
-    spec.check(dataclasses.replace(METADATA, precision="float16"))
