@@ -45,7 +45,7 @@ def main() -> None:
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Rounds that are counted.")
 @reports_errors
 def run(artefacts: tuple[Path, ...], **options: Any) -> None:
-    """Time ARTEFACTS round-robin: one call each per round, so that a change of the machine hits all alike.
+    """Time ARTEFACTS round-robin: one turn each per round, so that a change of the machine hits all alike.
 
     ARTEFACTS are .onnx files, which --backend runs, and .engine files, which bring their TensorRT.
     """

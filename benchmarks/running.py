@@ -165,7 +165,7 @@ def _described(settings: RunSettings, inputs: Inputs, engines: bool) -> dict[str
         **runtime,
         "warmup": settings.warmup,
         "rounds": settings.rounds,
-        "order": "round-robin, rotated each round",
+        "order": "round-robin, rotated each round; before each call that counts one of the same contender that does not",
         "images": inputs.source,
         "annotations": None if settings.annotations is None else settings.annotations.name,
         "peak_memory": DEFINITION,

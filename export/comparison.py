@@ -92,7 +92,7 @@ def compare(
     if metadata.outputs == "raw":
         _check_raw(expected, found, allowed, report, where)
     else:
-        _check_detections(expected, found, metadata, report, where)
+        _check_detections(expected, found, metadata, allowed, report, where)
 
 
 def _optional_tensor(found: Feed, name: str) -> torch.Tensor | None:
@@ -188,9 +188,14 @@ def _check_raw(
 
 
 def _check_detections(
-    expected: DetectorOutput, found: Feed, metadata: Metadata, report: VerificationReport, where: str
+    expected: DetectorOutput,
+    found: Feed,
+    metadata: Metadata,
+    allowed: Tolerances,
+    report: VerificationReport,
+    where: str,
 ) -> None:
-    allowed, canvas = tolerances_of(metadata), (metadata.height, metadata.width)
+    canvas = (metadata.height, metadata.width)
     limits = np.array([canvas[1], canvas[0]] * 2, dtype=np.float32)
     logits, boxes = expected.pred_logits.numpy(), expected.pred_boxes.numpy()
     for image, result in enumerate(finish(found, [canvas] * len(logits), metadata)):

@@ -101,7 +101,7 @@ class SparseDETR(nn.Module):
             grid = self.grid(images.shape[2], images.shape[3], None if filled else image_sizes).to(images.device)
         level_shapes = self.level_shapes(images.shape[2], images.shape[3])
         transformer = self.transformer
-        memory = self._project(images)
+        memory = self.tokens(images)
         position = transformer.embed(grid, level_shapes) if grid.embedding is None else grid.embedding
 
         scores = selected = None
@@ -148,7 +148,7 @@ class SparseDETR(nn.Module):
             proposals=proposals,
         )
 
-    def _project(self, images: Tensor) -> Tensor:
+    def tokens(self, images: Tensor) -> Tensor:
         """[B, N, C] tokens of all levels from the images."""
         features: Sequence[Tensor] = self.backbone[0]["body"](images)  # type: ignore[index,operator]
         projected = [project(feature) for project, feature in zip(self.input_proj, features, strict=False)]

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
-from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.errors import BackendError, InputError
 
 _SHIPPED = Path(__file__).parent / "configs"
 
@@ -41,7 +41,10 @@ def main(config: Path, output: Path | None, evaluate: Path | None, write_dataset
     CONFIG is a TOML file, or the name of a shipped one: digits.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from sparse_detr_deploy.training.config import read_config
+    try:
+        from sparse_detr_deploy.training.config import read_config
+    except ModuleNotFoundError as error:
+        raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[train]'") from None
 
     shipped = _SHIPPED / f"{config}.toml"
     run = read_config(shipped if shipped.is_file() and not config.exists() else config)

@@ -26,7 +26,7 @@ _TOKENS_ACROSS = 2.0  # an object goes to the level on which it is about this ma
 def dense_prediction(model: SparseDETR, images: Tensor, grid: TokenGrid) -> Prediction:
     """The first stage on the backbone's tokens: logits [B, N, C] and boxes [B, N, 4]."""
     config, transformer = model.config, model.transformer
-    features = transformer.proposal_features(model._project(images), grid)
+    features = transformer.proposal_features(model.tokens(images), grid)
     logits = model.class_embed[config.dec_layers](features)
     boxes = (grid.proposals + model.bbox_embed[config.dec_layers](features)).sigmoid()
     return Prediction(logits, boxes)

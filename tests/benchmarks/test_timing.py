@@ -73,7 +73,7 @@ def test_round_robin_with_the_same_images_for_all() -> None:
     contenders = [contender("a", None), contender("b", 0.1), contender("b", 0.5, batch=2)]
     images = [np.full((2, 2, 3), value, dtype=np.uint8) for value in range(3)]
     samples = measure(contenders, {Path("a"): detector("a"), Path("b"): detector("b")}, images, warmup=1, rounds=2)
-    assert calls == [
+    turns = [
         ("a", None, (0,)),
         ("b", 0.1, (0,)),
         ("b", 0.5, (0, 1)),
@@ -84,6 +84,7 @@ def test_round_robin_with_the_same_images_for_all() -> None:
         ("a", None, (1,)),
         ("b", 0.1, (1,)),
     ]
+    assert calls == [turn for turn in turns for _ in range(2)]  # a call that does not count, and one that does
     for measured in samples:
         assert len(measured.inference) == len(measured.preprocess) == len(measured.postprocess) == 2
 
