@@ -6,7 +6,6 @@ What these tests promise is that the runner keeps the rules of CUDA and TensorRT
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,61 +14,12 @@ import numpy as np
 import pytest
 
 from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError
-from sparse_detr_deploy.cuda import HostBuffer, Stream
-from sparse_detr_deploy.runners import dlpack
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
-from sparse_detr_deploy.synthetic_image import synthetic_image
-from tests.conftest import NAMES, Export
 from tests.matching import arrays, assert_same_detections
-from tests.runtime.fakes.engine_files import fake_engine
+from tests.runtime.engine_cases import IMAGES, VARIANTS, Make, assert_same_outputs, feed_of
 from tests.runtime.fakes.gpu import COMPUTE_MS
 from tests.runtime.fakes.machine import ForeignArray, Machine, fake_machine
 from tests.runtime.fakes.tensorrt_types import CudaGraphStrategy
-
-IMAGES = [synthetic_image(seed, *size) for seed, size in enumerate([(96, 128), (240, 90), (50, 200), (300, 400)])]
-VARIANTS: dict[str, dict[str, Any]] = {
-    "fixed": {},
-    "dynamic": {"dynamic_rho": True, "class_names": NAMES},
-    "padded": {"padded": True},
-    "raw": {"outputs": "raw"},
-    "uint8": {"uint8_input": True},
-    "batched": {"batch": (1, 2, 3)},
-}
-Make = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def exported(export_tiny: Export) -> dict[str, Path]:
-    """The variants, exported while there are no fakes: torch looks for a module ``tensorrt`` too."""
-    return {name: export_tiny(**options).path for name, options in VARIANTS.items()}
-
-
-@pytest.fixture
-def machine(exported: dict[str, Path]) -> Iterator[Machine]:
-    with fake_machine() as machine:
-        yield machine
-
-
-@pytest.fixture
-def make(exported: dict[str, Path], tmp_path: Path) -> Make:
-    """Build a fake engine of a variant; further arguments go into the sidecar."""
-
-    def build(variant: str = "fixed", **record: Any) -> Path:
-        return fake_engine(exported[variant], tmp_path / f"{variant}.engine", **record)
-
-    return build
-
-
-def feed_of(runner: TensorRTRunner, seed: int = 0, batch: int = 1) -> dict[str, np.ndarray]:
-    with_images = Detector(runner)
-    return with_images.preprocess([IMAGES[(seed + index) % len(IMAGES)] for index in range(batch)])
-
-
-def assert_same_outputs(expected: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
-    assert list(expected) == list(found)
-    for name, values in expected.items():
-        assert found[name].dtype == values.dtype
-        np.testing.assert_array_equal(found[name], values)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -183,114 +133,6 @@ def test_no_room_for_a_second_context(make: Make, machine: Machine, caplog: pyte
     assert "without CUDA graphs from now on" in caplog.text
 
 
-@pytest.mark.parametrize("speaks", ["dlpack", "interface"])
-def test_inputs_on_the_gpu_are_read_where_they_lie(speaks: str, make: Make, machine: Machine) -> None:
-    with TensorRTRunner(make("padded")) as runner:
-        feed = feed_of(runner)
-        expected = runner.run(feed)
-        machine.gpu.uploaded_bytes = 0
-        for _ in range(3):
-            image = ForeignArray(machine, feed["images"], speaks)
-            assert_same_outputs(expected, runner.run({**feed, "images": image}))
-            image.free()
-        assert machine.gpu.uploaded_bytes == 3 * feed["image_sizes"].nbytes
-
-
-def test_a_buffer_that_is_used_again_is_captured(make: Make, machine: Machine) -> None:
-    with TensorRTRunner(make()) as runner:
-        feed = feed_of(runner)
-        image = ForeignArray(machine, feed["images"], "interface")
-        expected = runner.run(feed)
-        for _ in range(4):
-            assert_same_outputs(expected, runner.run({"images": image}))
-        assert (machine.gpu.captures, machine.gpu.launches) == (1, 2)
-        image.free()
-
-
-def test_memory_that_tensorrt_could_not_take_is_copied(make: Make, machine: Machine) -> None:
-    with TensorRTRunner(make()) as runner:
-        feed = feed_of(runner)
-        image = ForeignArray(machine, feed["images"], "dlpack", offset=4)
-        for _ in range(3):
-            assert_same_outputs(runner.run(feed), runner.run({"images": image}))
-        image.free()
-
-
-def test_outputs_that_stay_on_the_gpu(make: Make, machine: Machine) -> None:
-    with TensorRTRunner(make()) as runner:
-        feed = feed_of(runner)
-        expected = runner.run(feed)
-        found = runner.run_device(feed)
-        assert_same_outputs(expected, {name: array.to_host() for name, array in found.items()})
-        assert found["boxes"].__cuda_array_interface__["stream"] is None  # the call has waited
-        again = runner.run_device(feed)
-        with pytest.raises(BackendError, match="used again by a later run"):
-            found["boxes"].to_host()
-        assert again["scores"].nbytes == expected["scores"].nbytes
-    with pytest.raises(BackendError, match="runner is closed"):
-        again["boxes"].to_host()
-
-
-def test_a_stream_that_waits_for_the_outputs(make: Make, machine: Machine) -> None:
-    """The call does not wait, the stream does; and the next run waits until the stream is done with the outputs."""
-    with TensorRTRunner(make()) as runner:
-        feeds = [feed_of(runner, seed) for seed in (0, 1, 2)]
-        expected = [runner.run(feed) for feed in feeds]
-        with runner._engine.device.current():
-            consumer = Stream(runner._engine.device)
-        copies = []
-        for feed in feeds:
-            found = runner.run_device(feed, stream=consumer.address)
-            assert machine.gpu.streams[runner._execution.stream.address].pending
-            boxes = dlpack.TakenTensor(found["boxes"].__dlpack__(stream=-1))
-            with runner._engine.device.current():
-                copies.append(machine.gpu.allocate(expected[0]["boxes"].nbytes, "host"))
-                consumer.download(copies[-1], boxes.address, expected[0]["boxes"].nbytes)
-            boxes.close()
-        with runner._engine.device.current():
-            runner._execution.stream.synchronize()  # as far ahead as it may
-            consumer.synchronize()
-            for outputs, address in zip(expected, copies, strict=True):
-                kept = np.ctypeslib.as_array(
-                    (np.ctypeslib.ctypes.c_float * outputs["boxes"].size).from_address(address)
-                )
-                np.testing.assert_array_equal(kept, outputs["boxes"].ravel())
-                del machine.gpu.blocks[address]
-            consumer.close()
-
-
-def test_outputs_taken_by_dlpack_are_not_overwritten_too_early(make: Make, machine: Machine) -> None:
-    """What a consumer has enqueued on the stream that it named comes before the next run."""
-    with TensorRTRunner(make()) as runner:
-        device = runner._engine.device
-        feeds = [feed_of(runner, seed) for seed in (0, 1)]
-        expected = runner.run(feeds[0])["boxes"]
-        with device.current():
-            consumer, copy = Stream(device), HostBuffer(device, expected.nbytes)
-            taken = dlpack.TakenTensor(runner.run_device(feeds[0])["boxes"].__dlpack__(stream=consumer.address))
-            consumer.download(copy.address, taken.address, expected.nbytes)
-            runner.run(feeds[1])
-            consumer.synchronize()
-            np.testing.assert_array_equal(copy.array(expected.shape, expected.dtype), expected)
-            taken.close()
-            copy.close()
-            consumer.close()
-
-
-def test_a_failed_run_gives_inputs_back_when_the_gpu_is_done_with_them(make: Make, machine: Machine) -> None:
-    with TensorRTRunner(make()) as runner:
-        feed = feed_of(runner)
-        image = ForeignArray(machine, feed["images"], "dlpack", offset=4)  # copied first, as it is not aligned
-        machine.trt.enqueue_works = False
-        with pytest.raises(BackendError, match="TensorRT cannot run it"):
-            runner.run({"images": image})
-        assert machine.gpu.streams[runner._execution.stream.address].pending == []
-        assert dlpack.num_given() == 0
-        image.free()
-        machine.trt.enqueue_works = True
-        runner.run(feed)
-
-
 def test_a_forked_process_is_told_so(make: Make, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     with TensorRTRunner(make()) as runner:
         feed = feed_of(runner)
@@ -300,15 +142,6 @@ def test_a_forked_process_is_told_so(make: Make, machine: Machine, monkeypatch: 
                 with pytest.raises(BackendError, match="before this process was forked.*'spawn'"):
                     call()
         runner.run(feed)
-
-
-def test_the_default_stream_may_wait(make: Make, machine: Machine) -> None:
-    with TensorRTRunner(make()) as runner:
-        feed = feed_of(runner)
-        for _ in range(3):
-            found = runner.run_device(feed, stream=0)
-        assert_same_outputs(runner.run(feed), runner.run(feed))
-        assert set(found) == {"boxes", "scores", "labels"}
 
 
 @pytest.mark.parametrize(
@@ -349,23 +182,6 @@ def test_kept_tokens_that_are_refused(make: Make, machine: Machine) -> None:
             runner.run({**feed, "num_keep": on_gpu})
         on_gpu.free()
         assert len(runner.run(feed)["boxes"]) == 1
-
-
-def test_gpu_inputs_of_the_wrong_kind_are_given_back(make: Make, machine: Machine) -> None:
-    with TensorRTRunner(make()) as runner:
-        for values in (np.zeros((1, 3, 96, 128), np.float16), np.zeros((1, 3, 95, 128), np.float32)):
-            array = ForeignArray(machine, values, "dlpack")
-            with pytest.raises(InputError, match="images is"):
-                runner.run({"images": array})
-            assert dlpack.num_given() == 0
-            array.free()
-
-
-def test_images_on_the_gpu_are_not_for_the_detector(make: Make, machine: Machine) -> None:
-    array = ForeignArray(machine, IMAGES[0], "interface")
-    with Detector.load(make()) as detector, pytest.raises(InputError, match="lies on a GPU.*detector.runner.run"):
-        detector(array)  # type: ignore[call-overload]
-    array.free()
 
 
 def test_several_threads_share_a_runner(make: Make, machine: Machine) -> None:
