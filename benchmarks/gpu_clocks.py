@@ -31,10 +31,6 @@ class ClockSamples:
     temperature_c: _Numbers
     throttled: dict[str, float]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
-
 
 class ClockSampler:
     """Samples in a thread of its own between ``with`` and its end; ``result`` is then there.

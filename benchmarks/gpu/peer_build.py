@@ -12,13 +12,14 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from sparse_detr_deploy.export.engine.plugin_build import find_nvcc
 
 HARNESS = Path(__file__).parent / "harness"
 RECORD = "peers.json"
@@ -44,11 +45,6 @@ SOURCES = {
     "dcnv4": PeerSource("dcnv4/DCNv4_op/src", "cuda/flash_deform_im2col_cuda.cuh", "OpenGVLab/DCNv4"),
 }
 CUB = "cub"
-
-
-def find_nvcc() -> str | None:
-    """The CUDA compiler: on the path, or where CUDA is installed."""
-    return shutil.which("nvcc") or shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin")
 
 
 def cccl_include(peers: Path) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from sparse_detr_deploy import __version__
-from sparse_detr_deploy.engine_record import EngineRecord, PluginRecord, sidecar_json, sidecar_path
+from sparse_detr_deploy.engine_record import EngineRecord, PluginRecord, sidecar_json
 from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.export.engine.builder import EngineBuilder
 from sparse_detr_deploy.export.engine.flavours import KEEPS_BODIES_FROM, check_machine, load_flavour, version_of
@@ -129,12 +129,6 @@ class EnginePipeline:
         )
 
 
-def planned_files(output: Path, name: str) -> tuple[Path, Path]:
-    """The engine of an artefact ``name``, and its sidecar."""
-    engine = output / f"{name}.engine"
-    return engine, sidecar_path(engine)
-
-
 def _library(spec: EngineSpec) -> Path | None:
     """The plugin library to build with; raises :class:`BackendError` where it is needed and missing."""
     if not spec.takes_plugins:
@@ -142,10 +136,9 @@ def _library(spec: EngineSpec) -> Path | None:
     library = find_plugin_library()
     if library is None and (spec.self_contained or not spec.allow_fallback):
         raise BackendError(
-            "the plugin library is missing, and without it TensorRT would run attention as standard ops, several times "
-            f"slower: 'sparse-detr-export plugins build' makes it, or name it by {ENVIRONMENT}; --allow-fallback builds "
-            "without it"
+            "the plugin library is missing, and without it TensorRT would run attention as standard ops: "
+            f"'sparse-detr-export plugins build' makes it, or name it by {ENVIRONMENT}; --allow-fallback builds without it"
         )
     if library is None:
-        _log.warning("there is no plugin library; attention runs as standard ops, which is slower")
+        _log.warning("there is no plugin library; attention runs as standard ops")
     return library

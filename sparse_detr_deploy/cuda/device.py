@@ -107,7 +107,9 @@ class Device:
             if int(kind) != int(self.driver.CUmemorytype.CU_MEMORYTYPE_DEVICE):
                 return None
             return int(self.call("cuPointerGetAttribute", attributes.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address))
-        except CudaError:
+        except CudaError as error:
+            if error.code != "CUDA_ERROR_INVALID_VALUE":  # which says that CUDA does not know the address
+                raise
             return None
 
     def close(self) -> None:

@@ -8,10 +8,8 @@ from torch import Tensor
 
 from sparse_detr_deploy.modeling.output import Prediction
 from sparse_detr_deploy.training.boxes import generalized_iou
-from sparse_detr_deploy.training.matcher import Match
+from sparse_detr_deploy.training.matcher import FOCAL_ALPHA, FOCAL_GAMMA, Match
 from sparse_detr_deploy.training.targets import Targets
-
-_ALPHA, _GAMMA = 0.25, 2.0
 
 
 def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -19,8 +17,8 @@ def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     cross_entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     probability = logits.sigmoid()
     missed = probability + wanted - 2 * probability * wanted  # 1 − p_t
-    alpha = _ALPHA * wanted + (1 - _ALPHA) * (1 - wanted)
-    return alpha * cross_entropy * missed**_GAMMA
+    alpha = FOCAL_ALPHA * wanted + (1 - FOCAL_ALPHA) * (1 - wanted)
+    return alpha * cross_entropy * missed**FOCAL_GAMMA
 
 
 def set_losses(

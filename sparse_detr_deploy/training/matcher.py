@@ -12,7 +12,7 @@ from sparse_detr_deploy.modeling.output import Prediction
 from sparse_detr_deploy.training.boxes import generalized_iou
 from sparse_detr_deploy.training.targets import Targets
 
-_ALPHA, _GAMMA = 0.25, 2.0
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0  # of the focal loss (Lin et al. 2017), in the costs as in the losses
 _IMPOSSIBLE = 1e6
 
 
@@ -64,8 +64,8 @@ class HungarianMatcher:
     def _cost(self, prediction: Prediction, targets: Targets) -> Tensor:
         """[B, n, T]."""
         probability = prediction.logits.float().sigmoid()
-        negative = (1 - _ALPHA) * probability**_GAMMA * -(1 - probability + 1e-8).log()
-        positive = _ALPHA * (1 - probability) ** _GAMMA * -(probability + 1e-8).log()
+        negative = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-8).log()
+        positive = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * -(probability + 1e-8).log()
         wanted = targets.labels[:, None].expand(-1, probability.shape[1], -1)
         boxes, truth = prediction.boxes.float()[:, :, None], targets.boxes[:, None]
         return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sparse_detr_deploy.export.engine.plugin_build import find_nvcc
 from tests.plugins.packages import lean_libraries, tensorrt_headers
 
 ROOT = Path(__file__).parents[2]
@@ -30,11 +30,6 @@ class Build:
     def ctest(self, name: str) -> subprocess.CompletedProcess[str]:
         command = ["ctest", "--output-on-failure", "--no-tests=error", "-R", f"^{name}$"]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
-
-
-def find_nvcc() -> str | None:
-    """The CUDA compiler: on the path, or where CUDA is installed."""
-    return shutil.which("nvcc") or shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '/usr/local/cuda')}/bin")
 
 
 def configure(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
