@@ -60,8 +60,8 @@ def check_plugins(name: str, summary: NetworkSummary, expected: dict[str, int], 
     calls = ", ".join(f"{summary.plugins.get(op, 0)} of {count} {op}" for op, count in expected.items())
     if not allow_fallback:
         raise BackendError(
-            f"{name}: TensorRT took the plugin for {calls} only; the others would run as standard ops, "
-            "which is several times slower. Is the plugin library of this version? 'sparse-detr-export doctor' tells; "
+            f"{name}: TensorRT took the plugin for {calls} only; the others would run as standard "
+            "ops. Is the plugin library of this version? 'sparse-detr-export doctor' tells; "
             "--allow-fallback builds all the same"
         )
     return False

@@ -259,7 +259,7 @@ def test_clocks_that_are_sampled(nvml: Callable[..., FakeNvml]) -> None:
 
 def test_what_is_made_of_clock_samples() -> None:
     found = summarise_clocks([(1000, 2000, 100, 50, 0x1), (1200, 2000, 300, 70, 0x8 | 0x40)])
-    assert found.to_dict() == {
+    assert dataclasses.asdict(found) == {
         "count": 2,
         "sm_mhz": {"min": 1000, "mean": 1100, "max": 1200},
         "memory_mhz": {"min": 2000, "mean": 2000, "max": 2000},
