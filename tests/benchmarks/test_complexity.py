@@ -109,7 +109,7 @@ def test_backbone_and_projections_as_torch_counts_them(config: ModelConfig) -> N
     )
     height, width = 203, 331
     with counter, torch.no_grad():
-        model._project(torch.zeros(1, 3, height, width, device="meta"))
+        model.tokens(torch.zeros(1, 3, height, width, device="meta"))
     counted = count(config, height, width, model.level_shapes(height, width))
     assert counted.per_kept_token == 0
     assert counted.fixed == counter.get_total_flops() // 2
