@@ -69,6 +69,8 @@ class TrainingConfig:
         workers: processes that share each batch, one thread each.
         device: ``cpu`` or ``cuda`` (one process, without the C++ kernel).
         native_attention: compile the C++ attention kernel (a CPU, a compiler); without it PyTorch's operations serve.
+        backbone_weights: checkpoint whose backbone the run starts from (of a run of the pretraining alone, say); empty:
+            from scratch.
         dataset: folder with ``train.json``, ``train/``, ``val.json`` and ``val/`` in place of rendered scenes.
         half_checkpoint: store the checkpoint in half precision (reading it gives float32 again).
         val_images, val_seed: how many images of the validation set are evaluated, and the seed of its scenes (one for
@@ -88,6 +90,7 @@ class TrainingConfig:
     device: str = "cpu"
     native_attention: bool = False
     half_checkpoint: bool = False
+    backbone_weights: str = ""
     dataset: str = ""
     val_images: int = 200
     val_seed: int = 0
@@ -132,14 +135,20 @@ def read_config(path: str | Path) -> TrainingConfig:
         InputError: it cannot be read, has unknown keys, values of a wrong type, or an impossible combination.
     """
     path = Path(path)
-    try:
-        values = _toml().loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # TOMLDecodeError is a ValueError
-        raise InputError(f"the config {path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    values = read_toml(path)
     try:
         return config_from(values)
     except (InputError, CheckpointError) as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Content of a TOML file. Raises :class:`InputError` where it cannot be read."""
+    try:
+        values: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # TOMLDecodeError is a ValueError
+        raise InputError(f"the config {path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    return values
 
 
 def _toml() -> Any:

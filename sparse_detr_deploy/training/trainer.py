@@ -38,7 +38,8 @@ def train(config: TrainingConfig, folder: str | Path) -> Path:
     ``folder`` gets ``state.pt`` (to go on from), ``log.jsonl`` and ``checkpoint.pth`` (averaged weights).
 
     Raises:
-        InputError: the state in ``folder`` is of another run, or the config's data set is not usable.
+        InputError: the state in ``folder`` is of another run, or the config's data set or backbone is not usable.
+        CheckpointError: the config's ``backbone_weights`` cannot be read.
         DivergenceError: the loss became NaN or infinite; the last state stays.
         OutputError: the folder cannot be written to.
     """
@@ -78,7 +79,8 @@ class Trainer:
     def __init__(self, config: TrainingConfig, folder: Path, rank: int = 0, workers: int = 1) -> None:
         self.config, self.folder, self.rank, self.workers = config, folder, rank, workers
         self.device = torch.device(config.device)
-        self.model = initial_model(config.model, config.seed, config.saliency).to(self.device)
+        model = initial_model(config.model, config.seed, config.saliency, config.backbone_weights)
+        self.model = model.to(self.device)
         self.model.backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.native_attention:
             use_native_attention(self.model)

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.modeling import ModelConfig, SparseDETR, build_model
 from sparse_detr_deploy.modeling.attention import MSDeformAttn
 from sparse_detr_deploy.modeling.backbones.resnet import FrozenBatchNorm2d
 from sparse_detr_deploy.training.objectness import ObjectnessHead, select_by_objectness
 
 
-def initial_model(config: ModelConfig, seed: int, saliency: str = "dam") -> SparseDETR:
-    """A network to train from scratch: weights of ``seed``, batch norms that learn."""
+def initial_model(
+    config: ModelConfig, seed: int, saliency: str = "dam", backbone_weights: str | Path = ""
+) -> SparseDETR:
+    """A network to train: weights of ``seed``, batch norms that learn; the backbone of the checkpoint at
+    ``backbone_weights``, where one is given.
+
+    Raises:
+        CheckpointError: ``backbone_weights`` cannot be read.
+        InputError: its backbone is another one.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _build(config, saliency)
         with torch.no_grad():
             _initialise(model)
+    if backbone_weights:
+        model.backbone.load_state_dict(_backbone_state(backbone_weights, config))
     thaw_batch_norms(model)
     return model.train()
 
@@ -45,6 +58,14 @@ def _initialise(model: SparseDETR) -> None:
             module.reset_parameters()
             for projection in (module.value_proj, module.output_proj):
                 projection.bias.zero_()
+
+
+def _backbone_state(path: str | Path, config: ModelConfig) -> dict[str, Tensor]:
+    found = load_checkpoint(path)
+    if found.config.backbone != config.backbone:
+        raise InputError(f"backbone_weights {path} has the backbone {found.config.backbone}, not {config.backbone}")
+    state: dict[str, Tensor] = found.backbone.state_dict()
+    return state
 
 
 def thaw_batch_norms(module: nn.Module) -> None:

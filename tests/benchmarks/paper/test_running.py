@@ -1,0 +1,99 @@
+"""Runs of a few steps: trained, evaluated at every ratio, gone on with, drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sparse_detr_deploy.benchmarks.paper import __main__ as program
+from sparse_detr_deploy.benchmarks.paper import runs as runs_module
+from sparse_detr_deploy.benchmarks.paper.running import KEEP_RATIOS, Laboratory
+from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING
+from tests.training.conftest import MODEL, tiny_values
+
+
+def _runs() -> dict[str, dict[str, Any]]:
+    nothing = {"steps": 0}
+    dense = {**MODEL, "rho": 0.0}
+    learned = {**dense, "two_stage": False, "eff_query_init": False, "eff_specific_head": False}
+    base = tiny_values(pretraining=nothing, val_images=3)
+    return {
+        PRETRAINING: tiny_values(training=nothing, val_images=3),
+        "dam_rho30": base,
+        "os_rho30": {**base, "saliency": "objectness"},
+        "dense": {**base, "model": dense},
+        "learned_queries": {**base, "model": learned},
+    }
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
+    said: list[str] = []
+    return Laboratory(tmp_path_factory.mktemp("laboratory"), _runs(), 2, said.append)
+
+
+@pytest.fixture(scope="module")
+def results(laboratory: Laboratory) -> dict[str, dict[str, Any]]:
+    names = [name for name in _runs() if name != PRETRAINING]
+    return {result["name"]: result for result in laboratory.results((name, 1) for name in names)}
+
+
+def test_a_result_for_each_run(results: dict[str, dict[str, Any]]) -> None:
+    assert set(results) == {"dam_rho30", "os_rho30", "dense", "learned_queries"}
+    for name in ("dam_rho30", "os_rho30"):
+        assert [entry["rho"] for entry in results[name]["evaluation"]] == list(KEEP_RATIOS)
+        shares = [entry["corr"] for entry in results[name]["evaluation"]]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1, abs=1e-5)
+        assert all(0 <= entry["corr"] <= 1 for entry in results[name]["log"])
+    for name in ("dense", "learned_queries"):
+        assert [(entry["rho"], entry["corr"]) for entry in results[name]["evaluation"]] == [(None, None)]
+        assert [entry["step"] for entry in results[name]["log"]] == [1, 2, 3]
+
+
+def test_results_name_no_folder_of_this_machine(laboratory: Laboratory, results: dict[str, dict[str, Any]]) -> None:
+    for result in results.values():
+        assert str(laboratory.folder) not in json.dumps(result)
+        assert result["seed"] == result["config"]["seed"] == 1
+
+
+def test_what_is_done_is_not_done_again(laboratory: Laboratory, results: dict[str, dict[str, Any]]) -> None:
+    again = {result["name"]: result for result in laboratory.results([("dense", 1)])}
+    assert again["dense"] == results["dense"]
+
+
+def test_the_program_writes_results_and_figures(
+    laboratory: Laboratory, results: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_module, "read_runs", _runs)
+    output = tmp_path / "results"
+    arguments = [str(laboratory.folder), "--seed", "1", "--jobs", "1", "--output", str(output)]
+    done = CliRunner().invoke(program.main, arguments)
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in (output / "runs").iterdir()} == {f"{name}_seed1.json" for name in results}
+    names = {"saliency", "correlation", "encoder_auxiliary", "dynamic_sparsification", "decoder_queries"}
+    assert {path.name for path in output.glob("*.*")} == {f"{name}{end}" for name in names for end in (".json", ".png")}
+    drawn = (output / "saliency.json").read_bytes()
+    redrawn = CliRunner().invoke(program.main, ["unused", "--draw-only", "--output", str(output)])
+    assert redrawn.exit_code == 0
+    assert (output / "saliency.json").read_bytes() == drawn
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--only", "dam_rho31"], "no run is called dam_rho31; there are dam_rho05, "),
+        (["--draw-only"], "give it as --output"),
+        (["--draw-only", "--output", "nowhere"], "there are no results of runs in nowhere/runs"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(program.main, ["work", *arguments])
+    assert done.exit_code == 2
+    assert message in done.output
+    assert not Path("work").exists()
