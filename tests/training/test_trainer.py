@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparse_detr_deploy.errors import DivergenceError, InputError
+from sparse_detr_deploy.errors import DivergenceError, InputError, SparseDetrError
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
 from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, Trainer, train
@@ -116,3 +116,30 @@ def test_damaged_state_is_refused(tiny_config: TrainingConfig, tmp_path: Path) -
     (tmp_path / STATE).write_bytes(b"PK\x03\x04 not a checkpoint")
     with pytest.raises(InputError, match="damaged"):
         train(tiny_config, tmp_path)
+
+
+def test_a_run_starts_from_the_backbone_of_another(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    start = train(config_from(tiny_values(training={"steps": 0})), tmp_path / "first")
+    wanted = load_checkpoint(start).backbone.state_dict()
+    model = {**MODEL, "hidden_dim": 64, "enc_layers": 3}
+    config = config_from(tiny_values(backbone_weights=str(start), pretraining={"steps": 0}, seed=1, model=model))
+    trainer = Trainer(config, tmp_path / "second")
+    found = trainer.model.backbone.state_dict()
+    for key, value in wanted.items():
+        torch.testing.assert_close(found[key], value, msg=key)
+    before = {key: value.clone() for key, value in found.items()}
+    train(config, tmp_path / "second")
+    after = torch.load(tmp_path / "second" / STATE, weights_only=True)["model"]
+    learnt = [key for key, value in before.items() if not torch.equal(after[f"backbone.{key}"], value)]
+    assert any(key.endswith("conv1.weight") for key in learnt)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("absent.pth", "absent.pth"), ("resnet50.pth", "has the backbone resnet50, not thin-resnet18")],
+)
+def test_a_backbone_that_cannot_be_taken(path: str, message: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    weights = tiny_checkpoint if path == "resnet50.pth" else tmp_path / path
+    with pytest.raises(SparseDetrError, match=message):
+        train(config_from(tiny_values(backbone_weights=str(weights))), tmp_path / "run")
+    assert not (tmp_path / "run" / STATE).exists()
