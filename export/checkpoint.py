@@ -15,6 +15,7 @@ from sparse_detr_deploy.modeling import ModelConfig, SparseDETR, build_model
 
 _SHOWN = 5
 _DECODER = "transformer.decoder."
+_OBJECTNESS = "transformer.enc_mask_predictor.class_head."
 
 
 def load_checkpoint(path: str | Path, config: ModelConfig | None = None) -> SparseDETR:
@@ -72,6 +73,11 @@ def _normalise(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _load(model: SparseDETR, tensors: dict[str, Tensor], path: Path) -> None:
+    if any(key.startswith(_OBJECTNESS) for key in tensors):
+        raise CheckpointError(
+            f"{path} selects its tokens by objectness, which sparse-detr-train offers for comparison only: "
+            'train with saliency = "dam"; sparse-detr-train CONFIG --evaluate measures this one'
+        )
     expected = model.state_dict()
     tensors = _complete_aliases(expected, tensors, path)
     for key, value in expected.items():

@@ -11,8 +11,9 @@ import torch
 
 from sparse_detr_deploy.benchmarks.accuracy import Accuracy, evaluate
 from sparse_detr_deploy.detections import Detections
-from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.errors import CheckpointError, InputError
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
+from sparse_detr_deploy.export.checkpoint_file import read_checkpoint
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.postprocessing import best_pairs
 from sparse_detr_deploy.preprocessing import to_pixels
@@ -21,6 +22,7 @@ from sparse_detr_deploy.training.coco import coco_dataset
 from sparse_detr_deploy.training.config import TrainingConfig
 from sparse_detr_deploy.training.scenes import Scene
 from sparse_detr_deploy.training.sources import scene_source
+from sparse_detr_deploy.training.weights import inference_model
 
 _DETECTIONS = 100
 _BATCH = 20
@@ -57,7 +59,7 @@ def evaluate_checkpoint(
         CheckpointError: the checkpoint cannot be read.
         InputError: it has other classes than the scenes, or a keep ratio cannot be set.
     """
-    model = load_checkpoint(path)
+    model = _network(path, config)
     if model.config.num_classes != config.model.num_classes:
         raise InputError(
             f"{path} tells {model.config.num_classes} classes apart, but the scenes have {config.model.num_classes}"
@@ -68,3 +70,12 @@ def evaluate_checkpoint(
     trained: list[float | None] = [model.config.rho if model.config.is_sparse else None]
     for ratio in keep_ratios or trained:
         yield {"rho": ratio, **evaluate_scenes(model, scenes, ratio).to_dict()}
+
+
+def _network(path: Path, config: TrainingConfig) -> SparseDETR:
+    if config.saliency != "objectness":
+        return load_checkpoint(path)
+    try:
+        return inference_model(config.model, read_checkpoint(path).tensors, config.saliency)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit the config, whose saliency is objectness: {error}") from None

@@ -47,6 +47,28 @@ def test_train_then_evaluate_at_several_keep_ratios(config: Path, tmp_path: Path
     assert all(0 <= result["AP"] <= 1 and result["images"] == 2 for result in results)
 
 
+def test_an_objectness_run_is_evaluated_but_not_exported(config: Path, tmp_path: Path) -> None:
+    by_scoring_network = config.with_name("dam.toml")
+    by_scoring_network.write_text(config.read_text())
+    config.write_text('saliency = "objectness"\n' + config.read_text())
+    trained = CliRunner().invoke(main, [str(config), "--output", str(tmp_path / "run")])
+    assert trained.exit_code == 0, trained.output
+    checkpoint = tmp_path / "run" / "checkpoint.pth"
+    evaluated = CliRunner().invoke(main, [str(config), "--evaluate", str(checkpoint)])
+    assert evaluated.exit_code == 0, evaluated.output
+    assert 0 <= json.loads(evaluated.stdout)["AP"] <= 1
+    refused = CliRunner().invoke(main, [str(by_scoring_network), "--evaluate", str(checkpoint)])
+    assert refused.exit_code == 3
+    assert "selects its tokens by objectness" in refused.stderr
+
+
+def test_another_checkpoint_is_no_objectness_run(config: Path, tiny_checkpoint: Path) -> None:
+    config.write_text('saliency = "objectness"\n' + config.read_text())
+    result = CliRunner().invoke(main, [str(config), "--evaluate", str(tiny_checkpoint)])
+    assert result.exit_code == 3
+    assert "does not fit the config" in result.stderr
+
+
 def test_a_config_that_is_not_there(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(tmp_path / "none.toml")])
     assert result.exit_code == 2
