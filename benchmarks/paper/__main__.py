@@ -26,11 +26,15 @@ from sparse_detr_deploy.errors import BackendError, InputError
 def main(
     work: Path, seeds: tuple[int, ...], only: tuple[str, ...], jobs: int, output: Path | None, draw_only: bool
 ) -> None:
-    """Carry out the runs in the folder WORK, or go on where they stopped; two hours and more on two cores."""
+    """Carry out the runs in the folder WORK, or go on where they stopped, and print the figures' tables.
+
+    All of them take about an hour for each seed on two cores.
+    """
     try:
         from sparse_detr_deploy.benchmarks.paper.figures import write_figures, write_result
         from sparse_detr_deploy.benchmarks.paper.running import Laboratory
         from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING, read_runs
+        from sparse_detr_deploy.benchmarks.paper.tables import markdown
     except ModuleNotFoundError as error:
         raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[train,bench]'") from None
     runs = read_runs()
@@ -46,8 +50,8 @@ def main(
             if output is not None:
                 write_result(result, output)
     if output is not None:
-        for path in write_figures(output):
-            click.echo(path)
+        for document in write_figures(output):
+            click.echo(f"{document['title']} ({document['paper']}; {document['y']})\n\n{markdown(document)}")
 
 
 if __name__ == "__main__":

@@ -161,22 +161,23 @@ def read_results(folder: Path) -> Results:
     return found
 
 
-def write_figures(folder: Path) -> list[Path]:
-    """Write ``<name>.json`` and ``<name>.png`` of every figure that has results in ``folder``; returns their paths."""
+def write_figures(folder: Path) -> list[dict[str, Any]]:
+    """Write ``<name>.json`` and ``<name>.png`` of every figure that has results in ``folder``; returns the former."""
     from sparse_detr_deploy.benchmarks.paper.drawing import draw
 
     results = read_results(folder)
-    written = []
+    written: list[dict[str, Any]] = []
     for figure in FIGURES:
         lines = [line for line in figure.lines(results) if line.points]
         if not lines:
             continue
+        document = _document(figure, lines)
         data, picture = folder / f"{figure.name}.json", folder / f"{figure.name}.png"
         with publish(data, overwrite=True) as temporary:
-            temporary.write_text(_json(_document(figure, lines)), encoding="utf-8")
+            temporary.write_text(_json(document), encoding="utf-8")
         with publish(picture, overwrite=True) as temporary:
             draw(figure, lines, temporary)
-        written += [data, picture]
+        written.append(document)
     return written
 
 

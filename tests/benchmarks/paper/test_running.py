@@ -77,6 +77,7 @@ def test_the_program_writes_results_and_figures(
     assert {path.name for path in (output / "runs").iterdir()} == {f"{name}_seed1.json" for name in results}
     names = {"saliency", "correlation", "encoder_auxiliary", "dynamic_sparsification", "decoder_queries"}
     assert {path.name for path in output.glob("*.*")} == {f"{name}{end}" for name in names for end in (".json", ".png")}
+    assert "| one model, trained at ρ = 0.3 |" in done.stdout
     drawn = (output / "saliency.json").read_bytes()
     redrawn = CliRunner().invoke(program.main, ["unused", "--draw-only", "--output", str(output)])
     assert redrawn.exit_code == 0
