@@ -86,7 +86,9 @@ def config_from_tensors(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) 
         told["eff_specific_head"] = True  # every published sparse model
     if args.get("backbone") not in BACKBONES:
         args.pop("backbone", None)
-    return ModelConfig.from_mapping(_limited({**told, **args}))
+    values = {**told, **args}
+    check_limits(values)
+    return ModelConfig.from_mapping(values)
 
 
 def checked_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,14 +106,15 @@ def checked_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
             result[field.name] = float(value)
         elif kind != "str" or not isinstance(value, str):
             raise CheckpointError(f"its argument {field.name} is {value!r}, but {kind} is needed")
-    return _limited(result)
+    check_limits(result)
+    return result
 
 
-def _limited(values: dict[str, Any]) -> dict[str, Any]:
+def check_limits(values: Mapping[str, Any]) -> None:
+    """Raise :class:`CheckpointError` where a size among ``values`` (fields of ``ModelConfig``) is out of reason."""
     for name, (least, most) in _LIMITS.items():
         if name in values and not least <= values[name] <= most:
             raise CheckpointError(f"{name} is {values[name]}, but {least} to {most} is possible")
-    return values
 
 
 def _shape(tensors: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:

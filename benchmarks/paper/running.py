@@ -13,6 +13,7 @@ import torch
 
 from sparse_detr_deploy.benchmarks.environment import describe_environment
 from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING, run_config
+from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.export.publish import publish
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.training.batches import normalised
@@ -65,15 +66,18 @@ class Laboratory:
         configs = {job: self.config(job) for job in [first, *todo]}
         self._write_scenes(configs[first])
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(self.jobs, mp_context=context) as pool:
+        pool = ProcessPoolExecutor(self.jobs, mp_context=context)
+        try:
             for stage in ([first], todo):
-                futures = {pool.submit(carry_out, job, configs[job], self.place(job)): job for job in stage}
+                futures = [pool.submit(carry_out, job, configs[job], self.place(job)) for job in stage]
                 for future in as_completed(futures):
                     result = future.result()
                     accuracy = ", ".join(f"AP {entry['AP']:.3f} at {entry['rho']}" for entry in result["evaluation"])
                     self.say(f"{result['name']} seed {result['seed']}, {result['seconds']:.0f} s: {accuracy}")
                     if stage is todo:
                         yield result
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error, what has not begun is not begun
 
     def _write_scenes(self, config: TrainingConfig) -> None:
         for split, count, seed in (
@@ -86,10 +90,17 @@ class Laboratory:
 
 
 def carry_out(job: Job, config: TrainingConfig, folder: Path) -> dict[str, Any]:
-    """Train and evaluate one run, or read its result where it is done."""
+    """Train and evaluate one run, or read its result where it is done.
+
+    Raises:
+        InputError: the result that is there is of another config.
+    """
     path = folder / RESULT
+    told = config.to_dict() | {"dataset": "", "backbone_weights": "" if job[0] == PRETRAINING else PRETRAINING}
     if path.is_file():
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if result["config"] != json.loads(json.dumps(told)):
+            raise InputError(f"{path} is of another config: remove {folder}, or give another folder to work in")
         return result
     torch.set_num_threads(1)
     train(config, folder)
@@ -109,7 +120,7 @@ def carry_out(job: Job, config: TrainingConfig, folder: Path) -> dict[str, Any]:
         ],
         "log": [{key: entry[key] for key in _LOGGED if key in entry} for entry in entries],
         "seconds": state["seconds"],
-        "config": config.to_dict() | {"dataset": "", "backbone_weights": "" if job[0] == PRETRAINING else PRETRAINING},
+        "config": told,
         "environment": describe_environment(),
     }
     with publish(path, overwrite=True) as temporary:

@@ -53,7 +53,13 @@ class ModelConfig:
             raise CheckpointError("thin-resnet18 has several feature levels: num_feature_levels must be 3 to 8")
         if self.rho and not self.two_stage:
             raise CheckpointError("a sparse encoder (rho > 0) needs two_stage: its proposal layers score the tokens")
-        if self.hidden_dim % self.nheads or self.hidden_dim % 4 or self.hidden_dim % 32:
+        if (
+            self.nheads < 1
+            or self.hidden_dim < 1
+            or self.hidden_dim % self.nheads
+            or self.hidden_dim % 4
+            or self.hidden_dim % 32
+        ):
             raise CheckpointError(f"hidden_dim {self.hidden_dim} must be a multiple of nheads {self.nheads} and of 32")
         if self.num_feature_levels == 2 or not 1 <= self.num_feature_levels <= 8:
             raise CheckpointError(f"num_feature_levels is {self.num_feature_levels}; 1 or 3 to 8 are possible")

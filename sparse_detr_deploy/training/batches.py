@@ -30,14 +30,15 @@ class Batch:
 
 
 _STRIDES = (1, *PASS_STRIDES)
+_SEED_STEP = 2741  # runs with neighbouring seeds on one data set start far from each other
 
 
 class SceneStream:
     """An endless stream of the scenes 0 … ``size − 1`` of ``source``, each made once and kept.
 
-    Every pass goes through them in another order and permutes their colour channels. Sample ``i`` follows from the
-    seed and ``i`` alone, so a run can go on anywhere. Of ``workers`` processes each takes, and keeps, every
-    ``workers``-th scene.
+    Every pass goes through them in another order, from a place that the seed gives, and permutes their colour
+    channels. Sample ``i`` follows from the seed and ``i`` alone, so a run can go on anywhere. Of ``workers`` processes
+    each takes every ``workers``-th sample.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class SceneStream:
 
     def _scene_index(self, sample: int) -> int:
         epoch, position = divmod(sample, self.size)
-        return position * _STRIDES[epoch % len(_STRIDES)] % self.size
+        return (position + self.seed * _SEED_STEP) * _STRIDES[epoch % len(_STRIDES)] % self.size
 
     def _scene(self, index: int) -> Scene:
         if index not in self._scenes:

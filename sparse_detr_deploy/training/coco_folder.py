@@ -17,7 +17,7 @@ _SLACK = 0.5  # pixels that a box may stick out, by rounding
 
 
 class CocoFolder:
-    """``folder/<split>.json`` and ``folder/<split>/``; everything is checked here, images are read when asked for.
+    """``folder/<split>.json`` and ``folder/<split>/``; the annotations are checked here, images as they are read.
 
     Args:
         folder: of the data set.
@@ -26,12 +26,12 @@ class CocoFolder:
         width: of every image.
 
     Raises:
-        InputError: files are missing, images are of another size, a box lies outside its image or is empty, a class
-            is unknown.
+        InputError: files are missing, images are said to be of another size, a box lies outside its image or is
+            empty, a class is unknown.
     """
 
     def __init__(self, folder: Path, split: str, height: int, width: int) -> None:
-        self.file, self.images = folder / f"{split}.json", folder / split
+        self.file, self.images, self.size = folder / f"{split}.json", folder / split, (height, width)
         dataset = self._read()
         self.names: list[str] = []
         self._positions: dict[int, int] = {}
@@ -41,6 +41,8 @@ class CocoFolder:
                     f"{self.file}: {image['file_name']} is {image['height']}×{image['width']}, "
                     f"but the config's scenes are {height}×{width}"
                 )
+            if image["id"] in self._positions:
+                raise InputError(f"{self.file}: two images have the id {image['id']}")
             self._positions[image["id"]] = len(self.names)
             self.names.append(str(image["file_name"]))
         missing = [name for name in self.names if not (self.images / name).is_file()]
@@ -63,9 +65,9 @@ class CocoFolder:
         try:
             dataset: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
             for image in dataset["images"]:
-                image["id"], image["file_name"], image["height"], image["width"]
+                hash(image["id"]), image["file_name"], image["height"], image["width"]
             for entry in dataset["annotations"]:
-                entry["id"], entry["image_id"], entry["category_id"], [float(value) for value in entry["bbox"]]
+                entry["id"], hash(entry["image_id"]), entry["category_id"], [value / 1 for value in entry["bbox"]]
         except (OSError, ValueError) as error:
             raise InputError(f"the annotations {self.file} cannot be read ({error})") from None
         except (KeyError, TypeError) as error:
@@ -76,17 +78,19 @@ class CocoFolder:
         if len(entry["bbox"]) != 4:
             raise InputError(f"{self.file}: annotation {entry['id']} has no bbox [x, y, width, height]")
         x, y, w, h = (float(value) for value in entry["bbox"])
-        if not (w > 0 and h > 0):
-            raise InputError(f"{self.file}: the box of annotation {entry['id']} is empty: {entry['bbox']}")
-        if min(x, y) < -_SLACK or x + w > width + _SLACK or y + h > height + _SLACK:
+        inside = min(x, y) >= -_SLACK and x + w <= width + _SLACK and y + h <= height + _SLACK
+        if w > 0 and h > 0 and not inside:
             raise InputError(
                 f"{self.file}: the box of annotation {entry['id']} lies outside its image of {height}×{width}: {entry['bbox']}"
             )
-        return [max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))]
+        box = [max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))]
+        if not (w > 0 and h > 0 and box[0] < box[2] and box[1] < box[3]):  # NaN too
+            raise InputError(f"{self.file}: the box of annotation {entry['id']} is empty: {entry['bbox']}")
+        return box
 
     def _label(self, entry: dict[str, Any]) -> int:
         label = entry["category_id"]
-        if not isinstance(label, int) or not 0 <= label < len(CLASS_NAMES):
+        if type(label) is not int or not 0 <= label < len(CLASS_NAMES):
             raise InputError(
                 f"{self.file}: annotation {entry['id']} is of class {label!r}, but the classes are 0 to {len(CLASS_NAMES) - 1}"
             )
@@ -99,13 +103,15 @@ class CocoFolder:
         """Read one image.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: it cannot be read, or is not of the size that the annotations say.
         """
-        image = cv2.imread(str(self.images / self.names[index]))
+        path = self.images / self.names[index]
+        image = cv2.imread(str(path))
         if image is None:
-            raise InputError(
-                f"{self.images / self.names[index]} is no image that can be read: write the data set again"
-            )
+            raise InputError(f"{path} is no image that can be read: write the data set again")
+        if image.shape[:2] != self.size:
+            height, width = image.shape[:2]
+            raise InputError(f"{path} is {height}×{width}, but {self.file} says {self.size[0]}×{self.size[1]}")
         objects = self._objects[index]
         return Scene(
             np.ascontiguousarray(image[:, :, ::-1], dtype=np.uint8),

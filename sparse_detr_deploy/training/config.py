@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import typing
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sparse_detr_deploy.errors import CheckpointError, InputError
+from sparse_detr_deploy.export.inference import check_limits
 from sparse_detr_deploy.modeling import ModelConfig
 from sparse_detr_deploy.training.digits import CLASS_NAMES
 from sparse_detr_deploy.training.scenes import SceneSpec
@@ -40,8 +42,11 @@ class PhaseConfig:
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch_size < 1 or self.warm_up < 0:
             raise InputError("steps and warm_up must not be negative, and batch_size must be 1 or more")
-        if not self.learning_rate > 0 or self.weight_decay < 0 or not self.clip_norm > 0:
-            raise InputError("learning_rate and clip_norm must be above 0, and weight_decay not negative")
+        for name, least in (("learning_rate", 0.0), ("clip_norm", 0.0)):
+            if not least < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}, but a number above 0 is needed")
+        if not 0 <= self.weight_decay < math.inf:
+            raise InputError(f"weight_decay is {self.weight_decay}, but it must not be negative")
         if self.train_images < 1 or any(self.train_images % stride == 0 for stride in PASS_STRIDES):
             raise InputError(
                 f"train_images is {self.train_images}, but a number is needed that none of "
@@ -49,6 +54,8 @@ class PhaseConfig:
             )
         if not 0 <= self.decay_share <= 1:
             raise InputError(f"decay_share is {self.decay_share}, but it is the share of the steps that decay: 0 to 1")
+        if 0 < self.steps < self.warm_up:
+            raise InputError(f"warm_up is {self.warm_up} of {self.steps} steps: the learning rate is never reached")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,14 +106,11 @@ class TrainingConfig:
     log_every: int = 50
 
     def __post_init__(self) -> None:
+        self._check_model()
         if self.saliency not in SALIENCIES:
             raise InputError(f"saliency {self.saliency!r} is not one of {', '.join(SALIENCIES)}")
         if self.saliency == "objectness" and not self.model.is_sparse:
             raise InputError("saliency 'objectness' selects tokens, but the model is dense: set model.rho")
-        if self.pretraining.steps and not self.model.two_stage:
-            raise InputError("pretraining trains the first stage, but the model has none: set model.two_stage")
-        if self.model.num_classes != len(CLASS_NAMES):
-            raise InputError(f"model.num_classes is {self.model.num_classes}, but the scenes have {len(CLASS_NAMES)}")
         if self.device not in DEVICES:
             raise InputError(f"device {self.device!r} is not one of {', '.join(DEVICES)}")
         if self.device == "cuda" and (self.native_attention or self.workers > 1):
@@ -117,11 +121,39 @@ class TrainingConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, but it must be 1 or more")
-        for phase in (self.training, self.pretraining):
-            if phase.batch_size % self.workers:
-                raise InputError(f"batch_size {phase.batch_size} cannot be shared by {self.workers} workers evenly")
-            if phase.train_images % self.workers:
-                raise InputError(f"train_images {phase.train_images} must be a multiple of workers ({self.workers})")
+        for name in ("seed", "val_seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}, but it must not be negative")
+        self._check_phases()
+
+    def _check_model(self) -> None:
+        model = self.model
+        check_limits(model.to_dict())
+        if model.num_classes != len(CLASS_NAMES):
+            raise InputError(f"model.num_classes is {model.num_classes}, but the scenes have {len(CLASS_NAMES)}")
+        if not model.two_stage and (model.eff_query_init or model.eff_specific_head):
+            raise InputError("eff_query_init and eff_specific_head are of the first stage: set model.two_stage")
+        if model.two_stage and model.refine_references is False:
+            raise InputError("a two-stage decoder refines its references: leave model.refine_references out")
+        if model.use_enc_aux_loss and model.enc_layers == 1:
+            raise InputError("use_enc_aux_loss is of the encoder's layers before the last, but enc_layers is 1")
+
+    def _check_phases(self) -> None:
+        if self.pretraining.steps and not self.model.two_stage:
+            raise InputError("pretraining trains the first stage, but the model has none: set model.two_stage")
+        if self.pretraining.steps and not self.model.eff_specific_head:
+            raise InputError("pretraining teaches the first stage the classes: set model.eff_specific_head")
+        if not 0 <= self.classes_first <= self.pretraining.steps:
+            raise InputError(
+                f"classes_first is {self.classes_first} of the pretraining's {self.pretraining.steps} steps"
+            )
+        for name, phase in (("training", self.training), ("pretraining", self.pretraining)):
+            if phase.steps and phase.batch_size % self.workers:
+                raise InputError(
+                    f"{name}.batch_size {phase.batch_size} cannot be shared by {self.workers} workers evenly"
+                )
+            if phase.steps and phase.train_images % self.workers:
+                raise InputError(f"{name}.train_images {phase.train_images} is no multiple of workers ({self.workers})")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in the TOML file."""

@@ -41,6 +41,9 @@ class HungarianMatcher:
             prediction: logits [B, n, C], boxes [B, n, 4].
             targets: objects of the B images.
             usable: [B, n] bool, predictions that may be matched; default: all.
+
+        Raises:
+            FloatingPointError: a prediction is NaN or infinite.
         """
         try:
             from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
@@ -49,6 +52,8 @@ class HungarianMatcher:
         cost = self._cost(prediction, targets)
         if usable is not None:
             cost = cost.masked_fill(~usable[:, :, None], _IMPOSSIBLE)
+        if not bool(torch.isfinite(cost).all()):
+            raise FloatingPointError("predictions that are NaN or infinite")
         costs = cost.float().cpu().numpy()
         image, chosen, target = [], [], []
         for index, count in enumerate(targets.counts):

@@ -1,13 +1,17 @@
 """Multi-scale deformable attention for training on a CPU: a C++ kernel with gradients, several times the twin's speed.
 
-Compiled when it is first asked for; needs a C++ compiler and ninja. The twin stays the truth: the tests hold values
+Compiled when it is first asked for; needs a C++ compiler. The twin stays the truth: the tests hold values
 and gradients of the kernel against it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +39,23 @@ def load_kernel() -> Any:
     from torch.utils.cpp_extension import load
 
     try:
-        return load("sparse_detr_training_attention", [str(_SOURCE)], extra_cflags=_FLAGS)
+        with _installed_programs():
+            return load("sparse_detr_training_attention", [str(_SOURCE)], extra_cflags=_FLAGS)
     except (RuntimeError, ImportError, OSError) as error:
         raise BackendError(
             f"the attention kernel cannot be compiled ({str(error).splitlines()[0]}): set native_attention = false"
         ) from None
+
+
+@contextlib.contextmanager
+def _installed_programs() -> Iterator[None]:
+    """PyTorch looks for ninja on the path, where a virtual environment that is not activated does not put it."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def use_native_attention(model: nn.Module) -> None:

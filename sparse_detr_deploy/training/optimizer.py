@@ -15,19 +15,23 @@ _SLOW, _SLOW_SCALE = ("sampling_offsets", "reference_points"), 0.3
 
 def build_optimizer(model: nn.Module, phase: PhaseConfig) -> torch.optim.AdamW:
     """AdamW; norms and biases without weight decay, sampling offsets slower."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}  # by scale, and whether their weights decay
     for name, parameter in model.named_parameters():
         scale = _SLOW_SCALE if any(part in name for part in _SLOW) else 1.0
-        decay = phase.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((scale, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "weight_decay": decay, "scale": scale}
-            for (scale, decay), parameters in groups.items()
-        ],
+        groups.setdefault((scale, parameter.ndim > 1), []).append(parameter)
+    optimizer = torch.optim.AdamW(
+        [{"params": parameters, "scale": scale} for (scale, _), parameters in groups.items()],
         lr=phase.learning_rate,
         fused=True,
     )
+    set_weight_decay(optimizer, phase.weight_decay)
+    return optimizer
+
+
+def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:
+    """Set the weight decay of the groups that have one (loading a state brings the old one back)."""
+    for group in optimizer.param_groups:
+        group["weight_decay"] = decay if group["params"][0].ndim > 1 else 0.0
 
 
 def learning_rate(phase: PhaseConfig, step: int) -> float:

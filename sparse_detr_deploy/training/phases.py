@@ -21,15 +21,17 @@ class DensePhase:
     """Backbone and first stage only; in the first ``classes_first`` steps nothing but the classes."""
 
     def __init__(self, config: TrainingConfig, model: SparseDETR) -> None:
-        self.step, self.classes_first = 0, config.classes_first
+        self.classes_first = config.classes_first
         self.criterion = Criterion()
         self.grid, self.shapes = _geometry(config, model)
 
-    def __call__(self, model: SparseDETR, batch: Batch, num_boxes: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """The dense losses."""
+    def __call__(
+        self, model: SparseDETR, batch: Batch, num_boxes: float, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The dense losses, which each process normalises by its own objects."""
         prediction = dense_prediction(model, batch.images, self.grid)
         losses = dense_losses(prediction, batch.targets, self.shapes)
-        learnt = losses if self.step >= self.classes_first else {"loss_softmax": losses["loss_softmax"]}
+        learnt = losses if step >= self.classes_first else {"loss_softmax": losses["loss_softmax"]}
         return self.criterion.total(learnt), losses
 
 
@@ -37,11 +39,12 @@ class DetectorPhase:
     """The whole detector with the paper's losses."""
 
     def __init__(self, config: TrainingConfig, model: SparseDETR) -> None:
-        self.step = 0
         self.criterion = Criterion(specific_head=config.model.eff_specific_head)
         self.grid, self.shapes = _geometry(config, model)
 
-    def __call__(self, model: SparseDETR, batch: Batch, num_boxes: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, model: SparseDETR, batch: Batch, num_boxes: float, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Losses of every head, of the scoring network, and Corr (which is no part of the sum)."""
         with recorded_cross_attention(model) as sampled:
             output = model(batch.images, grid=self.grid, auxiliary=True)

@@ -187,7 +187,7 @@ def _is_free(box: _Floats, boxes: list[_Floats]) -> bool:
 
 
 def _readable_color(background: _Floats, rng: np.random.Generator) -> _Floats:
-    """A light colour, enough lighter than the background, as chalk on a board."""
+    """A light colour, as chalk on a board: ``_MIN_CONTRAST`` lighter than the background where that is possible."""
     brightness = min(float(background.mean()), 255 - _MIN_CONTRAST - 30)
     color = rng.uniform(90, 255, 3)
     while color.mean() - brightness < _MIN_CONTRAST:

@@ -25,7 +25,8 @@ def scene_source(config: TrainingConfig, split: str, count: int) -> SceneSource:
         return lambda index: render_scene(spec, split, seed, index)
     folder = CocoFolder(Path(config.dataset), split, spec.height, spec.width)
     if len(folder) < count:
-        raise InputError(f"{folder.file} has {len(folder)} images, but the config asks for {count}")
+        key = "val_images" if split == "val" else "train_images"
+        raise InputError(f"{folder.file} has {len(folder)} images, but {key} is {count}")
     return folder.scene
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,17 +13,19 @@ from torch import Tensor
 
 from sparse_detr_deploy.errors import DivergenceError, InputError
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
-from sparse_detr_deploy.export.publish import check_output, publish
+from sparse_detr_deploy.export.publish import check_output
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.training.batches import SceneStream
 from sparse_detr_deploy.training.config import PhaseConfig, TrainingConfig
 from sparse_detr_deploy.training.evaluation import evaluate_scenes
 from sparse_detr_deploy.training.native_attention import load_kernel, use_native_attention
-from sparse_detr_deploy.training.optimizer import build_optimizer, learning_rate, set_learning_rate
+from sparse_detr_deploy.training.optimizer import build_optimizer, learning_rate, set_learning_rate, set_weight_decay
 from sparse_detr_deploy.training.parallel import average_gradients, launch, mean_over_workers
 from sparse_detr_deploy.training.phases import PHASES, DensePhase, DetectorPhase
+from sparse_detr_deploy.training.run_log import RunLog
+from sparse_detr_deploy.training.run_state import read_state, write_state
 from sparse_detr_deploy.training.sources import check_sources, scene_source
-from sparse_detr_deploy.training.weights import MovingAverage, inference_model, initial_model
+from sparse_detr_deploy.training.weights import MovingAverage, check_canvas, inference_model, initial_model
 
 STATE, LOG, CHECKPOINT = "state.pt", "log.jsonl", "checkpoint.pth"
 _OBJECTIVES: dict[str, Callable[[TrainingConfig, SparseDETR], DensePhase | DetectorPhase]]
@@ -46,6 +47,7 @@ def train(config: TrainingConfig, folder: str | Path) -> Path:
     folder = Path(folder)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError('device is "cuda", but PyTorch finds no GPU here: set device = "cpu"')
+    check_canvas(config.model, config.scenes.height, config.scenes.width)
     check_sources(config)
     check_output(folder / STATE, overwrite=True)
     if config.native_attention:
@@ -88,6 +90,7 @@ class Trainer:
         self.phase, self.step, self.images = PHASES[0], 0, 0
         self.optimizer = build_optimizer(self.model, self._phase_config(self.phase))
         self.seconds = 0.0
+        self.log = RunLog(folder / LOG)
         self.streams: dict[str, SceneStream] = {}
 
     def _phase_config(self, phase: str) -> PhaseConfig:
@@ -112,7 +115,8 @@ class Trainer:
             if self.step % every.log_every == 0:
                 self.seconds += time.perf_counter() - started
                 started = time.perf_counter()
-                self._write_log({name: float(value) / counted for name, value in sums.items()}, settings)
+                means = {name: mean_over_workers(float(v) / counted, self.workers) for name, v in sums.items()}
+                self._write_log(means, settings)
                 sums, counted = {}, 0
             if self.rank == 0 and phase == "training" and self.step % every.evaluate_every == 0:
                 self.evaluate()
@@ -126,23 +130,31 @@ class Trainer:
         batch = self.stream(settings).batch(self.images, settings.batch_size).to(self.device)
         num_boxes = max(mean_over_workers(batch.targets.total, self.workers), 1.0 / self.workers)
         set_learning_rate(self.optimizer, learning_rate(settings, self.step))
-        objective.step = self.step
-        total, losses = objective(self.model, batch, num_boxes)
+        try:
+            total, losses = objective(self.model, batch, num_boxes, self.step)
+        except FloatingPointError as error:
+            raise self._diverged(str(error), batch.name) from None
         if not bool(torch.isfinite(total)):
-            raise DivergenceError(
-                f"the loss is {float(total.detach())} at step {self.step} of {self.phase}, on {batch.name}: the last state in "
-                f"{self.folder / STATE} is from before; lower learning_rate or clip_norm and go on from it"
-            )
+            raise self._diverged(f"a loss of {float(total.detach())}", batch.name)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         average_gradients(self.model.parameters(), self.workers)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        if not bool(torch.isfinite(norm)):  # clipping has made NaN of every gradient
+            raise self._diverged(f"gradients of norm {float(norm)}", batch.name)
         self.optimizer.step()
         if self.rank == 0:
             self.average.update(self.model)
         self.step += 1
         self.images += settings.batch_size
         return {"loss": total, **losses}
+
+    def _diverged(self, what: str, batch: str) -> DivergenceError:
+        path = self.folder / STATE
+        mend = f"the last state in {path} is from before: lower learning_rate or clip_norm and go on from it"
+        if not path.is_file():
+            mend = "no state was written yet: lower learning_rate or clip_norm and start anew"
+        return DivergenceError(f"{what} at step {self.step} of {self.phase}, on {batch}; {mend}")
 
     def stream(self, settings: PhaseConfig) -> SceneStream:
         """The training scenes of the present phase."""
@@ -158,7 +170,9 @@ class Trainer:
         return self.streams[self.phase]
 
     def evaluate(self) -> None:
-        """Log the average precision of the averaged weights."""
+        """Log the average precision of the averaged weights, once."""
+        if any("val" in entry and entry["images"] == self.images for entry in self.log.entries()):
+            return
         started = time.perf_counter()
         config = self.config
         source = scene_source(config, "val", config.val_images)
@@ -183,8 +197,7 @@ class Trainer:
         entry = {"phase": self.phase, "step": self.step, "images": self.images, "seconds": round(self.seconds, 1)}
         if seconds is not None:
             entry["evaluation_seconds"] = round(seconds, 1)
-        with (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**entry, **values}) + "\n")
+        self.log.append({**entry, **values})
         of = self._phase_config(self.phase).steps
         _log.info("%s %d/%d, %d s: %s", self.phase, self.step, of, self.seconds, _told(values))
 
@@ -205,8 +218,7 @@ class Trainer:
             "images": self.images,
             "seconds": self.seconds,
         }
-        with publish(self.folder / STATE, overwrite=True) as temporary:
-            torch.save(state, temporary)
+        write_state(self.folder / STATE, state)
         self.save_checkpoint()
 
     def resume(self) -> None:
@@ -217,31 +229,17 @@ class Trainer:
         """
         path = self.folder / STATE
         if not path.is_file():
+            if self.rank == 0:
+                self.log.keep(-1)
             return
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-            ours, theirs = self.config.to_dict(), state["config"]
-        except Exception as error:  # a damaged file may fail anywhere in the reader
-            raise InputError(f"{path} is damaged ({type(error).__name__}): remove it to start anew") from None
-        for section in ("model", "scenes", "dataset", "seed", "saliency"):
-            if ours[section] != theirs.get(section, ours[section]):
-                raise InputError(
-                    f"{path} is of a run with another {section}: give another output folder, or the config it was made with"
-                )
+        state = read_state(path, self.config.to_dict(), self.device)
         self.phase, self.step, self.images = state["phase"], state["step"], state["images"]
         self.seconds = state["seconds"]
         self.optimizer = build_optimizer(self.model, self._phase_config(self.phase))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        set_weight_decay(self.optimizer, self._phase_config(self.phase).weight_decay)
         self.average.load_state_dict(state["average"])
         if self.rank == 0:
-            self._forget_log()
+            self.log.keep(self.images)
         _log.info("going on from %s: %s, step %d", path, self.phase, self.step)
-
-    def _forget_log(self) -> None:
-        """Drop the log lines of steps after the state, which are now done again."""
-        log = self.folder / LOG
-        if log.is_file():
-            lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line]
-            kept = [line for line in lines if json.loads(line)["images"] <= self.images]
-            log.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

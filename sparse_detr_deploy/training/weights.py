@@ -13,6 +13,7 @@ from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.modeling import ModelConfig, SparseDETR, build_model
 from sparse_detr_deploy.modeling.attention import MSDeformAttn
 from sparse_detr_deploy.modeling.backbones.resnet import FrozenBatchNorm2d
+from sparse_detr_deploy.tokens import num_tokens
 from sparse_detr_deploy.training.objectness import ObjectnessHead, select_by_objectness
 
 
@@ -38,7 +39,8 @@ def initial_model(
 
 
 def _initialise(model: SparseDETR) -> None:
-    """As the original: Xavier in transformer and projections, heads as built, points that fan out; convolutions He."""
+    """As the original: Xavier in transformer and projections, points that fan out, small boxes of a decoder without
+    first stage; convolutions He."""
     for module in model.backbone.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -58,6 +60,9 @@ def _initialise(model: SparseDETR) -> None:
             module.reset_parameters()
             for projection in (module.value_proj, module.output_proj):
                 projection.bias.zero_()
+    if not model.config.two_stage:
+        model.bbox_embed[0].layers[-1].bias[2:] = -2.0  # type: ignore[union-attr,index,operator]
+        model.transformer.reference_points.bias.zero_()
 
 
 def _backbone_state(path: str | Path, config: ModelConfig) -> dict[str, Tensor]:
@@ -66,6 +71,17 @@ def _backbone_state(path: str | Path, config: ModelConfig) -> dict[str, Tensor]:
         raise InputError(f"backbone_weights {path} has the backbone {found.config.backbone}, not {config.backbone}")
     state: dict[str, Tensor] = found.backbone.state_dict()
     return state
+
+
+def check_canvas(config: ModelConfig, height: int, width: int) -> None:
+    """Raise :class:`InputError` where images of ``height`` × ``width`` have fewer tokens than a first stage proposes."""
+    with torch.device("meta"):
+        tokens = num_tokens(build_model(config).level_shapes(height, width))
+    if config.two_stage and tokens < config.num_queries:
+        raise InputError(
+            f"model.num_queries is {config.num_queries}, but scenes of {height}×{width} have only {tokens} tokens "
+            "to propose: ask for fewer queries or larger scenes"
+        )
 
 
 def thaw_batch_norms(module: nn.Module) -> None:

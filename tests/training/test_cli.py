@@ -22,6 +22,7 @@ width = 96
 sizes = [12, 48]
 [training]
 steps = 1
+warm_up = 0
 batch_size = 2
 train_images = 4
 """

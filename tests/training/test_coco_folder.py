@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -33,6 +35,11 @@ def _change(file: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
+
+
+def _drop_last_image(data: dict[str, Any]) -> None:
+    gone = data["images"].pop()["id"]
+    data["annotations"] = [entry for entry in data["annotations"] if entry["image_id"] != gone]
 
 
 def test_what_was_written_is_read_back(folder: Path) -> None:
@@ -66,7 +73,14 @@ def test_training_from_a_folder_is_training_from_its_scenes(folder: Path, tmp_pa
         (lambda data: data["images"][3].update(height=100), "100×96, but the config's scenes are 96×96"),
         (lambda data: data["images"][3].update(file_name="gone.png"), r"1 of the images .* gone\.png"),
         (lambda data: data["images"].clear() or data["annotations"].clear(), "names no images"),
-        (lambda data: data["images"].pop(), "annotation|7 images, but the config asks for 8"),
+        (lambda data: data["images"].append(dict(data["images"][0])), "two images have the id 0"),
+        (lambda data: data["images"][0].update(id=[1]), "not a COCO detection file"),
+        (lambda data: data["annotations"][0].update(bbox=[96.2, 10, 0.2, 5]), "annotation 1 is empty"),
+        (lambda data: data["annotations"][0].update(bbox=[-0.4, 10, 0.3, 5]), "annotation 1 is empty"),
+        (lambda data: data["annotations"][0].update(bbox=[math.nan, 10, 5, 5]), "annotation 1 lies outside"),
+        (lambda data: data["annotations"][0].update(bbox="1234"), "not a COCO detection file"),
+        (lambda data: data["annotations"][0].update(category_id=True), "class True"),
+        (lambda data: _drop_last_image(data), "train.json has 7 images, but train_images is 8"),
         (lambda data: data.pop("images"), "not a COCO detection file"),
     ],
 )
@@ -93,6 +107,12 @@ def test_files_that_are_missing(folder: Path) -> None:
 def test_an_image_that_is_none(folder: Path) -> None:
     (folder / "train" / "000000.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="no image that can be read"):
+        CocoFolder(folder, "train", 96, 96).scene(0)
+
+
+def test_an_image_of_another_size(folder: Path) -> None:
+    cv2.imwrite(str(folder / "train" / "000000.png"), np.zeros((90, 96, 3), np.uint8))
+    with pytest.raises(InputError, match=r"000000.png is 90×96, but .*train.json says 96×96"):
         CocoFolder(folder, "train", 96, 96).scene(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +45,38 @@ def test_there_are_shipped_configs() -> None:
         ({"model": {**MODEL, "num_classes": 91}}, "the scenes have 10"),
         ({"model": {**MODEL, "backbone": "vgg"}}, "backbone 'vgg'"),
         ({"model": {**MODEL, "num_feature_levels": 1}}, "several feature levels"),
-        ({"workers": 3}, "cannot be shared by 3 workers"),
+        ({"workers": 3}, "training.batch_size 4 cannot be shared by 3 workers"),
         ({"workers": 0}, "workers is 0, but it must be 1 or more"),
         ({"device": "tpu"}, "not one of cpu, cuda"),
         ({"device": "cuda", "workers": 2}, "workers = 1"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"training": {"steps": 3, "train_images": 7 * 16}}, "train_images is 112"),
-        ({"workers": 2, "training": {"steps": 3, "train_images": 9}}, "multiple of workers"),
+        ({"workers": 2, "training": {"steps": 300, "train_images": 9}}, r"training.train_images 9 is no multiple"),
+        ({"training": {"steps": 3, "learning_rate": math.inf}}, "learning_rate is inf"),
+        ({"training": {"steps": 3, "weight_decay": math.nan}}, "weight_decay is nan"),
+        ({"training": {"steps": 199}}, "warm_up is 200 of 199 steps"),
+        ({"seed": -1}, "seed is -1"),
+        ({"val_seed": -1}, "val_seed is -1"),
+        ({"classes_first": 3}, "classes_first is 3 of the pretraining's 2 steps"),
+        ({"model": {**MODEL, "nheads": 0}}, "nheads"),
+        ({"model": {**MODEL, "dec_layers": 0}}, "dec_layers is 0"),
+        ({"model": {**MODEL, "num_queries": 0}}, "num_queries is 0"),
+        ({"model": {**MODEL, "rho": 0.0, "two_stage": False}}, "set model.two_stage"),
+        ({"model": {**MODEL, "refine_references": False}}, "leave model.refine_references out"),
+        ({"model": {**MODEL, "enc_layers": 1}}, "enc_layers is 1"),
+        ({"model": {**MODEL, "eff_specific_head": False}}, "set model.eff_specific_head"),
     ],
 )
 def test_refusals(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(SparseDetrError, match=message):
         config_from(tiny_values(**changes))
+
+
+def test_a_phase_that_is_left_out_forbids_nothing() -> None:
+    phase = {"steps": 3, "warm_up": 0, "batch_size": 15, "train_images": 15}
+    values = tiny_values(workers=3, training=phase)
+    del values["pretraining"]
+    assert config_from(values).workers == 3
 
 
 @pytest.mark.parametrize("content", ["steps = ", "\x00", "[model]\nbackbone = 'swin-t'\n"])

@@ -47,7 +47,7 @@ def test_the_log_is_of_a_whole_run() -> None:
         for phase in ("pretraining", "training")
     }
     assert steps == {"pretraining": config.pretraining.steps, "training": config.training.steps}
-    assert entries[-1]["val"]["AP"] > 0.5
+    assert entries[-1]["val"]["AP"] >= 0.6
 
 
 def test_it_finds_digits_it_has_never_seen(model: SparseDETR) -> None:
@@ -55,7 +55,7 @@ def test_it_finds_digits_it_has_never_seen(model: SparseDETR) -> None:
     scenes = [render_scene(read_config(CONFIG).scenes, "val", 0, index) for index in range(40)]
     accuracy = evaluate_scenes(model, scenes)
     assert accuracy.values["AP"] is not None
-    assert accuracy.values["AP"] > 0.5
+    assert accuracy.values["AP"] > 0.7
 
 
 def test_keeping_fewer_tokens_costs_accuracy_only_when_few_are_left(model: SparseDETR) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from sparse_detr_deploy.errors import DivergenceError, InputError, SparseDetrError
+from sparse_detr_deploy.errors import DivergenceError, InputError, OutputError, SparseDetrError
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
 from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, Trainer, train
@@ -90,17 +91,97 @@ def test_images_with_nothing_on_them_train(tmp_path: Path) -> None:
     assert last["loss_ce"] > 0
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(
-    tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class Infinite(torch.autograd.Function):
+    """Finite forward, infinite backward."""
+
+    @staticmethod
+    def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return gradients[0] * float("inf")
+
+
+TOTAL = "sparse_detr_deploy.training.phases.Criterion.total"
+
+
+@pytest.mark.parametrize(
+    ("total", "what"),
+    [
+        (lambda self, losses: losses["loss_ce"] * float("nan"), "a loss of nan"),
+        (lambda self, losses: Infinite.apply(losses["loss_ce"]), "gradients of norm (inf|nan)"),
+    ],
+    ids=["loss", "gradients"],
+)
+def test_a_run_that_diverges_stops_and_names_the_batch(
+    total: Any, what: str, tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(config_from(tiny_values(training={"steps": 0})), tmp_path)
     before = (tmp_path / CHECKPOINT).read_bytes(), (tmp_path / STATE).read_bytes()
-    monkeypatch.setattr(
-        "sparse_detr_deploy.training.phases.Criterion.total", lambda self, losses: losses["loss_ce"] * float("nan")
-    )
-    with pytest.raises(DivergenceError, match=r"nan at step 0 of training, on scenes \[0, 7, 6, 5\] of seed 0"):
+    monkeypatch.setattr(TOTAL, total)
+    where = r"at step 0 of training, on scenes \[0, 7, 6, 5\] of seed 0; the last state in .* go on"
+    with pytest.raises(DivergenceError, match=f"{what} {where}"):
         train(tiny_config, tmp_path)
     assert ((tmp_path / CHECKPOINT).read_bytes(), (tmp_path / STATE).read_bytes()) == before
+
+
+def test_weights_that_are_no_numbers_stop_the_run(
+    tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They reach the matcher before there is a loss."""
+    trainer = Trainer(config_from(tiny_values(pretraining={"steps": 0})), tmp_path)
+    with torch.no_grad():
+        trainer.model.transformer.level_embed.fill_(float("nan"))
+    with pytest.raises(DivergenceError, match="predictions that are NaN or infinite at step 0 .* no state was written"):
+        trainer.run_phase("training")
+
+
+def test_more_queries_than_tokens(tmp_path: Path) -> None:
+    config = config_from(tiny_values(model={**MODEL, "num_queries": 300}))
+    with pytest.raises(InputError, match="num_queries is 300, but scenes of 96×96 have only 193 tokens"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_log_line_cut_off_by_a_kill(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    train(config_from(tiny_values(training={"steps": 0})), tmp_path)
+    with (tmp_path / LOG).open("a") as file:
+        file.write('{"phase": "trai')
+    train(tiny_config, tmp_path)
+    steps = [entry["step"] for entry in _log(tmp_path) if entry["phase"] == "training" and "loss" in entry]
+    assert steps == [1, 2, 3]
+
+
+def test_a_finished_run_is_evaluated_once(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    train(tiny_config, tmp_path)
+    before = _log(tmp_path)
+    assert sum("val" in entry for entry in before) == 1
+    train(tiny_config, tmp_path)
+    assert _log(tmp_path) == before
+
+
+def test_a_full_disk_is_told_and_leaves_the_state(
+    tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config_from(tiny_values(training={"steps": 0})), tmp_path)
+    before = (tmp_path / STATE).read_bytes()
+
+    def full(self: Path, data: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match="no space left for .*state.pt"):
+        train(tiny_config, tmp_path)
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+def test_a_changed_weight_decay_counts_after_resume(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    train(tiny_config, tmp_path)
+    phase = dataclasses.replace(tiny_config.training, weight_decay=0.25)
+    trainer = Trainer(dataclasses.replace(tiny_config, training=phase), tmp_path)
+    trainer.resume()
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.0, 0.25}
 
 
 def test_resume_of_another_architecture_is_refused(tiny_config: TrainingConfig, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from sparse_detr_deploy.benchmarks.paper import __main__ as program
 from sparse_detr_deploy.benchmarks.paper import runs as runs_module
 from sparse_detr_deploy.benchmarks.paper.running import KEEP_RATIOS, Laboratory
 from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING
+from sparse_detr_deploy.errors import InputError
 from tests.training.conftest import MODEL, tiny_values
 
 
@@ -64,6 +65,22 @@ def test_results_name_no_folder_of_this_machine(laboratory: Laboratory, results:
 def test_what_is_done_is_not_done_again(laboratory: Laboratory, results: dict[str, dict[str, Any]]) -> None:
     again = {result["name"]: result for result in laboratory.results([("dense", 1)])}
     assert again["dense"] == results["dense"]
+
+
+def test_a_result_of_another_config_is_refused(laboratory: Laboratory, results: dict[str, dict[str, Any]]) -> None:
+    changed = {**laboratory.runs, "dense": {**laboratory.runs["dense"], "ema_decay": 0.5}}
+    other = Laboratory(laboratory.folder, changed, 1, lambda message: None)
+    with pytest.raises(InputError, match=r"dense_seed1/result.json is of another config: remove"):
+        list(other.results([("dense", 1)]))
+
+
+def test_after_an_error_nothing_more_is_begun(laboratory: Laboratory, results: dict[str, dict[str, Any]]) -> None:
+    changed = {**laboratory.runs, "dense": {**laboratory.runs["dense"], "ema_decay": 0.5}}
+    other = Laboratory(laboratory.folder, changed, 1, lambda message: None)
+    waiting = [("os_rho30", seed) for seed in range(2, 12)]
+    with pytest.raises(InputError, match="another config"):
+        list(other.results([("dense", 1), *waiting]))
+    assert not other.place(waiting[-1]).exists()
 
 
 def test_the_program_writes_results_and_figures(
