@@ -25,6 +25,7 @@ from sparse_detr_deploy.training.cross_attention_map import (
     selection_correlation,
 )
 from sparse_detr_deploy.training.evaluation import evaluate_scenes
+from sparse_detr_deploy.training.parallel import follow_parent
 from sparse_detr_deploy.training.scenes import Scene
 from sparse_detr_deploy.training.sources import scene_source
 from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, train
@@ -66,7 +67,7 @@ class Laboratory:
         configs = {job: self.config(job) for job in [first, *todo]}
         self._write_scenes(configs[first])
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.jobs, mp_context=context)
+        pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=follow_parent)
         try:
             for stage in ([first], todo):
                 futures = [pool.submit(carry_out, job, configs[job], self.place(job)) for job in stage]

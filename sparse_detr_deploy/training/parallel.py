@@ -52,7 +52,7 @@ def _worker(
 ) -> None:
     logging.basicConfig(level=level, format="%(message)s")
     torch.set_num_threads(1)
-    threading.Thread(target=_follow_parent, args=(os.getppid(),), daemon=True).start()
+    follow_parent()
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=workers)
     try:
         function(rank, workers, *arguments)
@@ -67,11 +67,16 @@ def _worker(
     os._exit(0)
 
 
-def _follow_parent(parent: int) -> None:
+def follow_parent() -> None:
     """End this process soon after the one that started it was killed, lest two runs write to one folder."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], workers: int) -> None:
