@@ -50,6 +50,8 @@ def main(
     """Export a checkpoint at five keep ratios and as one dynamic file, verify, bench with AP, and draw detections."""
     if checkpoint is not None and images is None:
         raise InputError("--checkpoint needs --images FOLDER: the generated scenes are for the digit detector")
+    if annotations is not None and images is None:
+        raise InputError("--annotations needs --images FOLDER with the images that they are of")
     try:
         from sparse_detr_deploy.benchmarks.demo_picture import draw_demo
         from sparse_detr_deploy.export.checkpoint import load_checkpoint

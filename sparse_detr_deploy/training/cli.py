@@ -25,9 +25,14 @@ _SHIPPED = Path(__file__).parent / "configs"
     help="Do not train: write CONFIG's validation scenes into this folder, as val/*.png and val.json (COCO).",
 )
 @click.option(
-    "--split", type=click.Choice(["val", "train"]), default="val", help="Which scenes --write-dataset writes."
+    "--split", type=click.Choice(["val", "train"]), help="Which scenes --write-dataset writes.  [default: val]"
 )
-@click.option("--images", type=click.IntRange(min=1), help="How many; default: CONFIG's val_images.")
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    help="How many to write or evaluate; default: CONFIG's val_images, and of --split train its train_images.",
+)
+@click.option("--force", is_flag=True, help="--write-dataset writes over a split that is there.")
 @click.option(
     "--evaluate",
     type=click.Path(path_type=Path),
@@ -46,16 +51,16 @@ def main(config: Path, output: Path | None, evaluate: Path | None, write_dataset
     except ModuleNotFoundError as error:
         raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[train]'") from None
 
+    _check_options(output=output, evaluate=evaluate, write_dataset=write_dataset, **options)
     shipped = _SHIPPED / f"{config}.toml"
     run = read_config(shipped if shipped.is_file() and not config.exists() else config)
-    if evaluate is not None and write_dataset is not None:
-        raise InputError("--evaluate and --write-dataset are two things to do: give one of them")
     if write_dataset is not None:
         from sparse_detr_deploy.training.coco import write_dataset as write
 
-        images = options["images"] or run.val_images
-        seed = run.val_seed if options["split"] == "val" else run.seed
-        click.echo(write(write_dataset, run.scenes, options["split"], images, seed))
+        split, count, seed = options["split"] or "val", run.val_images, run.val_seed
+        if split == "train":
+            count, seed = max(run.training.train_images, run.pretraining.train_images), run.seed
+        click.echo(write(write_dataset, run.scenes, split, options["images"] or count, seed, options["force"]))
     elif evaluate is not None:
         from sparse_detr_deploy.training.evaluation import evaluate_checkpoint
 
@@ -69,6 +74,19 @@ def main(config: Path, output: Path | None, evaluate: Path | None, write_dataset
         except KeyboardInterrupt:
             click.echo("the same command goes on from the last state", err=True)
             raise
+
+
+def _check_options(**given: Any) -> None:
+    """Refuse an option that what is asked for would not heed."""
+    jobs = [name for name in ("evaluate", "write_dataset") if given[name] is not None]
+    if len(jobs) > 1:
+        raise InputError("--evaluate and --write-dataset are two things to do: give one of them")
+    job = jobs[0] if jobs else "train"
+    heeded = {"train": ["output"], "evaluate": ["images", "rho"], "write_dataset": ["split", "images", "force"]}
+    for name in ("output", "split", "images", "force", "rho"):
+        if given[name] and name not in heeded[job]:
+            uses = " or ".join(f"--{key.replace('_', '-')}" for key in heeded if name in heeded[key] and key != "train")
+            raise InputError(f"--{name} is of {uses or 'training'}: leave it out, or ask for that")
 
 
 if __name__ == "__main__":

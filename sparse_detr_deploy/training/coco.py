@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +49,28 @@ def write_dataset(
     if images < 1:
         raise InputError(f"{images} images are asked for, but a dataset has at least 1")
     folder = Path(folder)
-    with publish(folder / f"{split}.json", overwrite) as annotations:
-        target = folder / split
-        target.mkdir(parents=True, exist_ok=True)
+    target = folder / split
+    with publish(folder / f"{split}.json", overwrite) as annotations, _new_folder(target) as part:
         scenes = []
         for index in range(images):
             scene = render_scene(spec, split, seed, index)
-            path = target / f"{index:06d}.png"
+            path = part / f"{index:06d}.png"
             if not cv2.imwrite(str(path), scene.image[:, :, ::-1]):
-                raise OutputError(f"{path} cannot be written: choose another place")
+                raise OutputError(f"{target} cannot be written to: choose another place")
             scenes.append(scene)
         annotations.write_text(json.dumps(coco_dataset(scenes)), encoding="utf-8")
     return folder / f"{split}.json"
+
+
+@contextlib.contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder to fill; it takes the place of ``target`` when the block ends well, else it is removed."""
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    try:
+        yield part
+        part.chmod(0o755)  # mkdtemp keeps others out
+        if target.exists():
+            shutil.rmtree(target)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

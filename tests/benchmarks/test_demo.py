@@ -39,6 +39,12 @@ def test_a_checkpoint_without_images_is_refused(tiny_checkpoint: Path, tmp_path:
     assert "--images" in result.stderr
 
 
+def test_annotations_without_images_are_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--annotations", "val.json", "--output", str(tmp_path / "demo")])
+    assert result.exit_code == 2
+    assert "--annotations needs --images" in result.stderr
+
+
 def test_average_precision_of_the_exported_file_is_that_of_torch(tmp_path: Path) -> None:
     """A mistake in any stage, from the checkpoint to the boxes in pixels, shows as AP."""
     config, count = read_config(digits_checkpoint().with_suffix(".toml")), 40
@@ -52,7 +58,7 @@ def test_average_precision_of_the_exported_file_is_that_of_torch(tmp_path: Path)
         model, [render_scene(config.scenes, "val", config.val_seed, i) for i in range(count)], 0.3
     )
     assert accuracy["AP"] == pytest.approx(expected.values["AP"], abs=0.01)
-    assert accuracy["AP"] > 0.5
+    assert accuracy["AP"] > 0.7
 
 
 def test_kept_tokens_are_bright() -> None:

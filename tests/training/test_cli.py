@@ -88,3 +88,19 @@ def test_two_things_at_once(config: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(config), "--evaluate", "x.pth", "--write-dataset", str(tmp_path / "data")])
     assert result.exit_code == 2
     assert "one of them" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rho", "0.1"], "--rho is of --evaluate"),
+        (["--images", "3"], "--images is of --evaluate or --write-dataset"),
+        (["--split", "val"], "--split is of --write-dataset"),
+        (["--evaluate", "x.pth", "--output", "run"], "--output is of training"),
+        (["--evaluate", "x.pth", "--force"], "--force is of --write-dataset"),
+    ],
+)
+def test_an_option_that_would_do_nothing(arguments: list[str], message: str, config: Path) -> None:
+    result = CliRunner().invoke(main, [str(config), *arguments])
+    assert result.exit_code == 2
+    assert message in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,6 +63,26 @@ def test_a_split_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     assert (tmp_path / "val.json").read_bytes() == before
 
 
+def test_written_over_when_asked_nothing_of_the_old_stays(tmp_path: Path) -> None:
+    write_dataset(tmp_path, SPEC, "val", 4)
+    write_dataset(tmp_path, SPEC, "val", 2, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "val").iterdir()) == ["000000.png", "000001.png"]
+    assert len(json.loads((tmp_path / "val.json").read_text())["images"]) == 2
+
+
+def test_interrupted_it_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path, SPEC, "val", 2)
+    before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*.*"))}
+
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparse_detr_deploy.training.coco.coco_dataset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(tmp_path, SPEC, "val", 3, overwrite=True)
+    assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*.*"))} == before
+
+
 def test_no_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 1"):
         write_dataset(tmp_path, SPEC, "val", 0)
@@ -73,3 +94,17 @@ def test_one_command_writes_the_validation_set(tmp_path: Path) -> None:
     assert result.output.strip() == str(tmp_path / "val.json")
     assert len(json.loads((tmp_path / "val.json").read_text())["images"]) == 3
     assert len(list((tmp_path / "val").glob("*.png"))) == 3
+    again = CliRunner().invoke(main, ["digits", "--write-dataset", str(tmp_path), "--images", "2"])
+    assert again.exit_code == 6
+    assert "give --force" in again.stderr
+    forced = CliRunner().invoke(main, ["digits", "--write-dataset", str(tmp_path), "--images", "2", "--force"])
+    assert forced.exit_code == 0
+    assert len(list((tmp_path / "val").glob("*.png"))) == 2
+
+
+def test_the_training_set_is_as_large_as_training_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("sparse_detr_deploy.training.coco.write_dataset", lambda *given: asked.append(given))
+    result = CliRunner().invoke(main, ["digits", "--write-dataset", str(tmp_path), "--split", "train"])
+    assert result.exit_code == 0, result.output
+    assert asked[0][2:] == ("train", 16000, 0, False)
