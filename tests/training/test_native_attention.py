@@ -14,11 +14,6 @@ from sparse_detr_deploy.training.native_attention import native_ms_deform_attn
 
 SHAPES = ((3, 4), (2, 2))
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which("g++") is None or shutil.which("ninja") is None, reason="no C++ compiler or no ninja on this machine"
-)
-
-
 def _inputs(
     dtype: torch.dtype, channels: int, reference_size: int, heads: int = 2, queries: int = 3
 ) -> tuple[torch.Tensor, ...]:
@@ -46,8 +41,6 @@ def test_gradcheck_of_the_twin(reference_size: int) -> None:
     )
 
 
-@pytest.mark.slow
-@needs_compiler
 @pytest.mark.parametrize("reference_size", [2, 4])
 @pytest.mark.parametrize("channels", [5, 16, 32])
 def test_the_kernel_gives_the_twins_values_and_gradients(channels: int, reference_size: int) -> None:
