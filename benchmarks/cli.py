@@ -139,6 +139,34 @@ def write_outputs(report: Report, json_path: Path | None, csv_path: Path | None,
 
 
 @main.command(epilog=EXIT_CODES)
+@click.argument("artefact", type=_PATH)
+@click.argument("checkpoint", type=_PATH)
+@click.option("--images", type=_PATH, required=True, help="Folder of images; the first --count are drawn.")
+@click.option("--count", type=click.IntRange(1, 16), default=4, show_default=True)
+@click.option(
+    "--keep-ratio", "keep_ratios", multiple=True, type=float, help="ρ of a dynamic artefact; repeat for more."
+)
+@click.option("--min-score", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="Of drawn detections.")
+@click.option("--output", type=_PATH, default=Path("picture.jpg"), show_default=True, help=".jpg or .png")
+@reports_errors
+def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, **options: Any) -> None:
+    """Draw what ARTEFACT detects and, below, the tokens that it keeps, as the network of its CHECKPOINT tells them."""
+    try:
+        from sparse_detr_deploy.benchmarks.picture import check_picture, draw_picture
+        from sparse_detr_deploy.export.checkpoint import load_checkpoint
+    except ModuleNotFoundError as error:
+        raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[export]'") from None
+    from sparse_detr_deploy.images import list_images, read_image
+    from sparse_detr_deploy.tokens import check_keep_ratio
+
+    ratios = [check_keep_ratio(ratio) for ratio in options["keep_ratios"]]
+    check_picture(output)
+    shown = [read_image(path) for path in list_images(images)[: options["count"]]]
+    draw_picture(artefact, load_checkpoint(checkpoint), shown, ratios, output, options["min_score"])
+    click.echo(output)
+
+
+@main.command(epilog=EXIT_CODES)
 @click.option("--architecture", type=click.Choice(["r50", "swint"]), required=True)
 @click.option("--size", default="800x1066", show_default=True, help="Canvas, HEIGHTxWIDTH in pixels.")
 @click.option("--rho", "rhos", multiple=True, type=float, help="Keep ratio in (0, 1]; repeat for several rows.")

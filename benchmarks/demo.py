@@ -53,7 +53,7 @@ def main(
     if annotations is not None and images is None:
         raise InputError("--annotations needs --images FOLDER with the images that they are of")
     try:
-        from sparse_detr_deploy.benchmarks.demo_picture import draw_demo
+        from sparse_detr_deploy.benchmarks.picture import draw_picture
         from sparse_detr_deploy.export.checkpoint import load_checkpoint
         from sparse_detr_deploy.export.publish import check_output
         from sparse_detr_deploy.export.spec import parse_size
@@ -89,7 +89,8 @@ def main(
     settings = RunSettings(keep_ratios=RHOS, warmup=3, rounds=rounds, images=images, annotations=annotations)
     report = run_with_progress(paths, settings, console)
     write_outputs(report, *tables)
-    draw_demo(paths[-1], model, [read_image(path) for path in list_images(images)[:_SHOWN_IMAGES]], SHOWN_RHOS, picture)
+    shown = [read_image(path) for path in list_images(images)[:_SHOWN_IMAGES]]
+    draw_picture(paths[-1], model, shown, SHOWN_RHOS, picture)
     console.print(results_table(report))
     console.print(
         f"written to {output}: artefacts, {', '.join(path.name for path in (*tables, picture))}", markup=False

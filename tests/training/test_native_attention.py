@@ -14,6 +14,7 @@ from sparse_detr_deploy.training.native_attention import native_ms_deform_attn
 
 SHAPES = ((3, 4), (2, 2))
 
+
 def _inputs(
     dtype: torch.dtype, channels: int, reference_size: int, heads: int = 2, queries: int = 3
 ) -> tuple[torch.Tensor, ...]:
