@@ -17,7 +17,7 @@ demo: $(STAMP)
 	$(BIN)/python -m sparse_detr_deploy.benchmarks.demo
 
 bench: $(STAMP)
-	$(BIN)/python -m sparse_detr_deploy.benchmarks.peers
+	$(BIN)/python -m sparse_detr_deploy.benchmarks.peers $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 RHOS = (0.05, 0.1, 0.3, 0.5, 1.0)
 SHOWN_RHOS = (0.3, 0.1)
 _SHOWN_IMAGES = 4
+_LEAST_SCORE = 0.4
 
 
 @click.command(epilog=EXIT_CODES)
@@ -65,11 +67,15 @@ def main(
         ) from None
     from sparse_detr_deploy.benchmarks.running import RunSettings
     from sparse_detr_deploy.benchmarks.table import results_table
-    from sparse_detr_deploy.images import list_images, read_image
+    from sparse_detr_deploy.images import list_images, readable_images
     from sparse_detr_deploy.models import DIGITS_CLASSES, digits_checkpoint
 
     started = time.monotonic()
     console = console_for_people()
+
+    def leave_out(text: str) -> None:
+        console.print(f"left out: {text}", markup=False)
+
     height, width = parse_size(size or ("160x160" if checkpoint is None else "480x640"))
     model = load_checkpoint(checkpoint or digits_checkpoint())
     if not model.config.is_sparse:
@@ -89,9 +95,9 @@ def main(
     settings = RunSettings(keep_ratios=RHOS, warmup=3, rounds=rounds, images=images, annotations=annotations)
     report = run_with_progress(paths, settings, console)
     write_outputs(report, *tables)
-    shown = [read_image(path) for path in list_images(images)[:_SHOWN_IMAGES]]
-    draw_picture(paths[-1], model, shown, SHOWN_RHOS, picture)
     console.print(results_table(report))
+    shown = list(itertools.islice(readable_images(list_images(images), leave_out), _SHOWN_IMAGES))
+    draw_picture(paths[-1], model, [image for _, image in shown], SHOWN_RHOS, picture, _LEAST_SCORE)
     console.print(
         f"written to {output}: artefacts, {', '.join(path.name for path in (*tables, picture))}", markup=False
     )

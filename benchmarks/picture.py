@@ -18,11 +18,10 @@ from sparse_detr_deploy.export.publish import check_output, publish
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import SparseDETR
-from sparse_detr_deploy.preprocessing import prepare
+from sparse_detr_deploy.preprocessing import prepare, resized
 
 _TILE = 420  # pixels of a tile's longer side, at least
 _GAP = 8
-_LEAST_SCORE = 0.4
 SUFFIXES = (".jpg", ".png")
 
 
@@ -39,7 +38,7 @@ def draw_picture(
     images: Sequence[Image],
     keep_ratios: Sequence[float],
     path: Path,
-    least_score: float = _LEAST_SCORE,
+    least_score: float,
 ) -> None:
     """Write a picture with a column for each image: on top the detections of ``artefact``, below the kept tokens.
 
@@ -52,15 +51,19 @@ def draw_picture(
         least_score: detections below are not drawn.
 
     Raises:
-        InputError: the artefact has padding, runs dense, not at a given ratio, or is of another checkpoint.
+        InputError: no images; the artefact has padding, runs dense, not at a given ratio, or is of another checkpoint.
     """
+    if not images:
+        raise InputError("there is no image to draw: give some that can be read")
     with Detector.load(artefact) as detector:
         ratios = _ratios(detector.metadata, model, keep_ratios)
         columns = [_column(detector, model, image, ratios, least_score) for image in images]
     quality = [cv2.IMWRITE_JPEG_QUALITY, 85] if path.suffix.lower() == ".jpg" else []
     encoded, data = cv2.imencode(path.suffix.lower(), np.concatenate(columns, axis=1), quality)
     if not encoded:
-        raise OutputError(f"{path} cannot be encoded: ask for fewer images")
+        raise OutputError(
+            f"{path} cannot be encoded at {columns[0].shape[0]} pixels height: ask for fewer images or ratios"
+        )
     with publish(path, overwrite=True) as temporary:
         temporary.write_bytes(data.tobytes())
 
@@ -86,8 +89,7 @@ def _ratios(metadata: Metadata, model: SparseDETR, wanted: Sequence[float]) -> t
 
 def _column(detector: Detector, model: SparseDETR, image: Image, ratios: Sequence[float], least_score: float) -> Image:
     metadata = detector.metadata
-    size = (metadata.width, metadata.height)
-    canvas = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    canvas = resized(image, metadata.height, metadata.width)
     found = detector(canvas, keep_ratio=ratios[0] if metadata.dynamic_rho else None).above(least_score)
     factor = max(1, -(-_TILE // max(canvas.shape[:2])))
     tiles = [_caption(_enlarged(found, factor).draw(_scaled(canvas, factor)), f"rho {ratios[0]:g}")]

@@ -6,13 +6,18 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sparse_detr_deploy.benchmarks.peers.settings import Settings
 from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
 from sparse_detr_deploy.errors import BackendError, OutputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sparse_detr_deploy.benchmarks.peers.comparing import Row
 
 
 @click.command(epilog=EXIT_CODES)
@@ -52,27 +57,24 @@ def main(**options: Any) -> None:
         from sparse_detr_deploy.benchmarks.peers.checkout import check_checkout
 
         check_checkout(settings.original)
-    with _work_folder(options["work"]) as folder, _progress() as say:
-        results, rows = _compare(settings, folder, options["reuse"], say)
     from rich.console import Console
 
-    from sparse_detr_deploy.benchmarks.peers.report import table, to_json
-
     console = Console(stderr=True, width=None if Console(stderr=True).is_terminal else 150)
-    console.print(table(rows, settings))
-    for text in results["left_out"]:
-        console.print(f"left out: {text}")
-    if json_path is not None:
-        with publish(json_path, options["force"]) as temporary:
-            temporary.write_text(to_json(results), encoding="utf-8")
+    with _work_folder(options["work"]) as folder, _progress() as say:
+        for results, table in _compare(settings, folder, options["reuse"], say):
+            if json_path is not None:  # after each keep ratio: what is measured stays when a later one fails
+                with publish(json_path, overwrite=True) as temporary:
+                    temporary.write_text(results, encoding="utf-8")
+            console.print(table)
 
 
-def _compare(settings: Settings, folder: Path, reuse: bool, say: Callable[[str], None]) -> tuple[dict[str, Any], Any]:
+def _compare(settings: Settings, folder: Path, reuse: bool, say: Callable[[str], None]) -> Iterator[tuple[str, Table]]:
+    """After each keep ratio the JSON text of all that is measured so far, and the table of this ratio."""
     try:
         from sparse_detr_deploy.benchmarks.environment import load_average
         from sparse_detr_deploy.benchmarks.peers.comparing import check_agreement, measure, profile_ours
         from sparse_detr_deploy.benchmarks.peers.preparing import Preparation
-        from sparse_detr_deploy.benchmarks.peers.report import document
+        from sparse_detr_deploy.benchmarks.peers.report import document, table, to_json
     except ImportError as error:
         raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[export,bench]'") from None
 
@@ -80,10 +82,15 @@ def _compare(settings: Settings, folder: Path, reuse: bool, say: Callable[[str],
     agreements = check_agreement(settings, prepared, say)
     profiles = profile_ours(settings, prepared, say)
     start = load_average()
-    rows = measure(settings, prepared, say)
-    for row in rows:
-        row.agreement = agreements.get(row.entry.title) or None
-    return document(settings, prepared, rows, profiles, [start, load_average()]), rows
+    rows: list[Row] = []
+    for group in measure(settings, prepared, say):
+        for row in group:
+            row.agreement = agreements.get(row.entry.title) or None
+        rows += group
+        results = document(settings, prepared, rows, profiles, [start, load_average()])
+        yield to_json(results), table(group, settings)
+    for text in prepared.left_out:
+        click.echo(f"left out: {text}", err=True)
 
 
 @contextlib.contextmanager

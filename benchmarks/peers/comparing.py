@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,22 +100,20 @@ def profile_ours(settings: Settings, prepared: Preparation, say: Callable[[str],
     return results
 
 
-def measure(settings: Settings, prepared: Preparation, say: Callable[[str], None]) -> list[Row]:
-    """Time the entries of one keep ratio after the other, within each round-robin, all loaded.
+def measure(settings: Settings, prepared: Preparation, say: Callable[[str], None]) -> Iterator[list[Row]]:
+    """Time the entries of one keep ratio after the other, within each round-robin, all loaded; the rows of each.
 
     Our dense artefact takes part in every group, so that what sparsity gains is measured side by side as well.
 
     Raises:
         BackendError: memory runs short, or a process ended.
     """
-    rows: list[Row] = []
     for rho in settings.all_rhos:
         others = (
             [] if rho is None else [entry for entry in prepared.entries if entry.is_ours_fused and entry.rho is None]
         )
         group = [entry for entry in prepared.entries if entry.rho == rho]
-        rows += _measure_group(rho, group + others, settings, prepared, say)
-    return rows
+        yield _measure_group(rho, group + others, settings, prepared, say)
 
 
 def _measure_group(

@@ -16,6 +16,7 @@ Session = Callable[[NDArray[np.float32]], dict[str, NDArray[Any]]]
 
 OURS, ORIGINAL, TRANSFORMERS, FLOOR = "ours", "original", "transformers", "floor"
 STOCK, OPENVINO, EAGER = "ONNX Runtime", "OpenVINO", "eager PyTorch"
+SAME_OPTIONS = "ONNX Runtime, our session options"
 FUSED, BODIES = "ONNX Runtime, fused kernels", "ONNX Runtime, function bodies"
 PRODUCTS_ALONE = "ONNX Runtime, convolutions and matrix products alone"
 
@@ -88,14 +89,21 @@ def _openvino_runner(path: str, threads: int) -> Session:
     return lambda images: runner.run({"images": images})
 
 
-def _onnxruntime(path: str, threads: int) -> Session:
-    """Stock ONNX Runtime. Inputs besides ``images`` (those of the floor) get random numbers."""
+def _onnxruntime(path: str, threads: int, our_options: bool = False) -> Session:
+    """Stock ONNX Runtime, with ``our_options`` without the optimisers that our runner leaves out on the CPU.
+
+    Inputs besides ``images`` (those of the floor) get random numbers.
+    """
     import onnxruntime
 
+    from sparse_detr_deploy.runners.onnxruntime import SLOW_CPU_OPTIMIZERS
+
+    disabled = SLOW_CPU_OPTIMIZERS if our_options else []
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(path, options, providers, disabled_optimizers=disabled)
     names = [output.name for output in session.get_outputs()]
     generator = np.random.default_rng(0)
     others = {
@@ -108,13 +116,13 @@ def _onnxruntime(path: str, threads: int) -> Session:
 
 def _openvino(path: str, threads: int) -> Session:
     """A file that is not ours, compiled with the options of our runner."""
-    import onnx
     import openvino
 
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    names = [output.name for output in onnx.load(path, load_external_data=False).graph.output]
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", options)
+    model = core.read_model(path)
+    names = [output.get_any_name() for output in model.outputs]
+    compiled = core.compile_model(model, "CPU", options)
     request = compiled.create_infer_request()
     ports = [compiled.output(name) for name in names]
 

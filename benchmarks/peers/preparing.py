@@ -23,6 +23,7 @@ from sparse_detr_deploy.benchmarks.peers.entries import (
     ORIGINAL,
     OURS,
     PRODUCTS_ALONE,
+    SAME_OPTIONS,
     STOCK,
     TRANSFORMERS,
     Entry,
@@ -81,10 +82,12 @@ class Preparation:
         Raises:
             VerificationError: an artefact of ours is wrong.
         """
-        self._settings, self._folder, self._reuse, self._say = settings, folder, reuse, say
+        self._settings, self._reuse, self._say = settings, reuse, say
+        self._folder = folder / f"seed{settings.seed}"
+        self._folder.mkdir(exist_ok=True)
         self._size = (settings.height, settings.width)
         self._openvino = importlib.util.find_spec("openvino") is not None
-        self.image = folder / f"image_{settings.height}x{settings.width}.npy"
+        self.image = self._folder / f"image_{settings.height}x{settings.width}.npy"
         self.entries: list[Entry] = []
         self.floors: dict[float | None, dict[str, Any]] = {}
         self.changes: dict[str, str] = {}
@@ -138,6 +141,7 @@ class Preparation:
         if not (self._reuse and path.exists()):
             in_child(export_original, checkout, seed, rho, *self._size, path)
         self._add(ORIGINAL, STOCK, rho, "onnxruntime", {"path": str(path)})
+        self._add(ORIGINAL, SAME_OPTIONS, rho, "onnxruntime", {"path": str(path), "our_options": True})
         if self._openvino:
             self._add(ORIGINAL, OPENVINO, rho, "openvino", {"path": str(path)})
         self._add(ORIGINAL, EAGER, rho, "torch-original", {"seed": seed, "rho": rho, "checkout": str(checkout)})
@@ -155,6 +159,7 @@ class Preparation:
             self.left_out.append(f"Deformable DETR of transformers, ONNX Runtime: {type(error).__name__}: {error}")
         else:
             self._add(TRANSFORMERS, STOCK, None, "onnxruntime", {"path": str(path)})
+            self._add(TRANSFORMERS, SAME_OPTIONS, None, "onnxruntime", {"path": str(path), "our_options": True})
             if refusal is not None:
                 self.changes[TRANSFORMERS] = f"{CHANGE} ({refusal})"
         self._add(TRANSFORMERS, EAGER, None, "torch-transformers", {})

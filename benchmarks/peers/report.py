@@ -9,13 +9,14 @@ from typing import Any
 from rich.table import Table
 
 from sparse_detr_deploy.benchmarks.environment import describe_environment
-from sparse_detr_deploy.benchmarks.peers.checkout import SOURCE, commit_of
+from sparse_detr_deploy.benchmarks.peers.checkout import SOURCE, identity_of
 from sparse_detr_deploy.benchmarks.peers.comparing import Row
 from sparse_detr_deploy.benchmarks.peers.entries import FLOOR
 from sparse_detr_deploy.benchmarks.peers.preparing import Preparation
 from sparse_detr_deploy.benchmarks.peers.settings import Settings
 from sparse_detr_deploy.benchmarks.peers.worker import MEMORY_DEFINITION
 from sparse_detr_deploy.benchmarks.timing import STABLE
+from sparse_detr_deploy.runners.onnxruntime import SLOW_CPU_OPTIMIZERS
 
 KIND = "sparse_detr_deploy.peers"
 SCHEMA_VERSION = 1
@@ -34,6 +35,7 @@ def document(
     return {
         "kind": KIND,
         "schema_version": SCHEMA_VERSION,
+        "complete": {row.group for row in rows} == set(settings.all_rhos),
         "environment": {
             **environment,
             "packages": {**environment["packages"], **_versions()},
@@ -52,6 +54,7 @@ def document(
             "warmup": settings.warmup,
             "order": "round-robin within the entries of a keep ratio (our dense one with each), all alive in processes of their own",
             "timed": "inference on a ready input tensor; pre- and post-processing outside the graph are not timed",
+            "session_options": f"ONNX Runtime: threads only; ours, and the rows that say so, without {SLOW_CPU_OPTIMIZERS}",
             "graphs": "ours end with the 100 best detections, the peers' with logits and boxes of 300 queries",
             "peak_memory": MEMORY_DEFINITION,
             "peers": _peers(settings, prepared),
@@ -137,7 +140,7 @@ def _row(row: Row, prepared: Preparation) -> dict[str, Any]:
 def _peers(settings: Settings, prepared: Preparation) -> dict[str, Any]:
     peers: dict[str, Any] = {family: {"change": change} for family, change in prepared.changes.items()}
     if settings.original is not None:
-        peers["original"] |= {"source": SOURCE, "commit": commit_of(settings.original)}
+        peers["original"] |= {"source": SOURCE, **identity_of(settings.original)}
     return peers
 
 

@@ -32,6 +32,21 @@ def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, *more: st
     return CliRunner().invoke(main, arguments, catch_exceptions=False)
 
 
+def test_an_image_that_cannot_be_read_is_named_and_left_out(
+    dynamic_tiny: ExportResult, tiny_checkpoint: Path, images: Path, tmp_path: Path
+) -> None:
+    (images / "0.png").write_bytes(b"")
+    result = draw(dynamic_tiny.path, tiny_checkpoint, images, tmp_path / "picture.jpg")
+    assert result.exit_code == 0
+    assert "left out: " in result.stderr
+    assert "0.png" in result.stderr
+    assert cv2.imread(str(tmp_path / "picture.jpg")).shape[1] == 2 * (4 * 128 + 2 * GAP)
+    for path in images.iterdir():
+        path.write_bytes(b"")
+    nothing = draw(dynamic_tiny.path, tiny_checkpoint, images, tmp_path / "other.jpg")
+    assert (nothing.exit_code, "no image to draw" in nothing.stderr) == (2, True)
+
+
 def test_a_column_for_each_image_a_row_for_each_ratio(
     dynamic_tiny: ExportResult, tiny_checkpoint: Path, images: Path, tmp_path: Path
 ) -> None:
