@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -156,12 +157,13 @@ def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, **options
         from sparse_detr_deploy.export.checkpoint import load_checkpoint
     except ModuleNotFoundError as error:
         raise BackendError(f"{error.name} is not installed: pip install 'sparse-detr-deploy[export]'") from None
-    from sparse_detr_deploy.images import list_images, read_image
+    from sparse_detr_deploy.images import list_images, readable_images
     from sparse_detr_deploy.tokens import check_keep_ratio
 
     ratios = [check_keep_ratio(ratio) for ratio in options["keep_ratios"]]
     check_picture(output)
-    shown = [read_image(path) for path in list_images(images)[: options["count"]]]
+    found = readable_images(list_images(images), lambda text: click.echo(f"left out: {text}", err=True))
+    shown = [image for _, image in itertools.islice(found, options["count"])]
     draw_picture(artefact, load_checkpoint(checkpoint), shown, ratios, output, options["min_score"])
     click.echo(output)
 

@@ -42,9 +42,9 @@ def prepare(images: Sequence[Image], metadata: Metadata, color: str = "bgr", kee
     as_bytes = metadata.input_dtype == "uint8"
     batch = np.zeros((len(images), 3, *canvas), dtype=np.uint8 if as_bytes else np.float32)
     for target, image, (height, width) in zip(batch, images, sizes, strict=True):
-        resized = _resized(image, height, width)
+        fitted = resized(image, height, width)
         for channel in range(3):
-            plane = resized[:, :, channel if color == "rgb" else 2 - channel]
+            plane = fitted[:, :, channel if color == "rgb" else 2 - channel]
             area = target[channel, :height, :width]
             if as_bytes:
                 area[...] = plane
@@ -72,7 +72,8 @@ def fitted_size(size: tuple[int, ...], metadata: Metadata) -> tuple[int, int]:
     )
 
 
-def _resized(image: Image, height: int, width: int) -> Image:
+def resized(image: Image, height: int, width: int) -> Image:
+    """``image`` as it lies on the canvas, (height, width) large."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = image.shape[0] > height and image.shape[1] > width

@@ -14,7 +14,7 @@ from sparse_detr_deploy.preprocessing import Feed
 
 _log = logging.getLogger(__name__)
 # its fused kernel is several times slower on the CPU than the addition and the layer norm apart (ONNX Runtime 1.32)
-_SLOW_ON_CPU = ["SkipLayerNormFusion"]
+SLOW_CPU_OPTIMIZERS = ["SkipLayerNormFusion"]
 _SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -60,7 +60,7 @@ class OnnxRuntimeRunner:
         self._kernels = self._register(options) if native and on_cpu else "function bodies"
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=names, disabled_optimizers=_SLOW_ON_CPU if on_cpu else None
+                str(path), options, providers=names, disabled_optimizers=SLOW_CPU_OPTIMIZERS if on_cpu else None
             )
         except Exception as error:
             raise ArtefactError(f"{path}: ONNX Runtime {onnxruntime.__version__} cannot load it: {error}") from None
