@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparse_detr_deploy.benchmarks.coco_file import read_coco
 from sparse_detr_deploy.benchmarks.contenders import Contender
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.detector import Detector
@@ -17,7 +19,6 @@ from sparse_detr_deploy.errors import BackendError, InputError
 from sparse_detr_deploy.images import Image, readable_images
 
 _METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-_ANNOTATION_FIELDS = ("id", "image_id", "category_id", "bbox")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Annotations:
     dataset: dict[str, Any]
     paths: dict[int, Path]
     absent: int
+    sha256: str
 
     @classmethod
     def read(cls, file: Path, folder: Path) -> Annotations:
@@ -35,49 +37,26 @@ class Annotations:
         Raises:
             InputError: the file cannot be read, is no COCO detection file, or none of its images is in the folder.
         """
-        dataset = _read_coco(file)
+        dataset, sha256 = read_coco(file)
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder of images")
-        named = {image["id"]: folder / str(image["file_name"]) for image in dataset["images"]}
-        paths = {key: path for key, path in named.items() if path.is_file()}
+        named = {image["id"]: folder / image["file_name"] for image in dataset["images"]}
+        paths = {key: path for index, (key, path) in enumerate(named.items(), 1) if _is_file(path, index, file)}
         if not paths:
             raise InputError(f"none of the {len(named)} images that {file} names is in {folder}")
-        return cls(dataset, paths, len(named) - len(paths))
+        return cls(dataset, paths, len(named) - len(paths), sha256)
 
 
-def _read_coco(file: Path) -> dict[str, Any]:
+def _is_file(path: Path, index: int, source: Path) -> bool:
     try:
-        dataset = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"the annotations {file} cannot be read ({error})") from None
-
-    def refuse(why: str) -> InputError:
-        return InputError(f"{file} is not a COCO detection file ({why}): see https://cocodataset.org/#format-data")
-
-    if not isinstance(dataset, dict):
-        raise refuse("it is no JSON object")
-    for key, fields in (
-        ("images", ("id", "file_name")),
-        ("annotations", _ANNOTATION_FIELDS),
-        ("categories", ("id",)),
-    ):
-        entries = dataset.get(key)
-        if not isinstance(entries, list):
-            raise refuse(f"no list {key!r}")
-        for entry in entries:
-            absent = [field for field in fields if not isinstance(entry, dict) or field not in entry]
-            if absent:
-                raise refuse(f"an entry of {key!r} has no {absent[0]!r}")
-    if not all(isinstance(image["id"], int) for image in dataset["images"]):
-        raise refuse("an image id is not a whole number")
-    for index, entry in enumerate(dataset["annotations"], start=1):
-        entry["id"] = index  # pycocotools takes a match with annotation 0 for none
-        box = entry["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
-            raise refuse(f"annotation {index} has no bbox [x, y, width, height]")
-        entry.setdefault("iscrowd", 0)
-        entry.setdefault("area", box[2] * box[3])
-    return dataset
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte in the name
+        return False
+    except OSError as error:
+        raise InputError(
+            f"the image that entry {index} of 'images' in {source} names by its file_name cannot be looked for "
+            f"({error.strerror or error}): {str(path)[:100]}"
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +113,11 @@ def measure_accuracy(
     annotations: Annotations,
     on_error: Callable[[str], None],
     progress: Callable[[str], None] = lambda message: None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> list[Accuracy]:
     """Accuracy of each contender. Every image is read once; unreadable ones are told to ``on_error`` and left out.
+
+    ``warn`` is told of artefacts with labels that are no category of the annotations.
 
     Raises:
         InputError: no image can be read.
@@ -149,7 +131,38 @@ def measure_accuracy(
             results.update(zip(ids, detected, strict=True))
     if not found[0]:
         raise InputError("none of the annotated images can be read")
+    _check_labels(contenders, found, annotations, warn)
     return [evaluate(annotations.dataset, results) for results in found]
+
+
+def _check_labels(
+    contenders: Sequence[Contender],
+    found: Sequence[Mapping[int, Detections]],
+    annotations: Annotations,
+    warn: Callable[[str], None],
+) -> None:
+    categories = {category["id"] for category in annotations.dataset["categories"]}
+    labels: dict[str, Counter[int]] = {}
+    for contender, results in zip(contenders, found, strict=True):
+        counts = labels.setdefault(contender.name, Counter())  # one count, and warning, for all ratios of a file
+        for detections in results.values():
+            counts.update(detections.labels.tolist())
+    for name, counts in labels.items():
+        strange = {label: count for label, count in counts.items() if label not in categories}
+        if strange:
+            share = 100 * sum(strange.values()) / counts.total()
+            warn(
+                f"{name}: labels {_listed(strange)} ({share:.0f} % of its detections) are not among the category ids "
+                f"{_listed(categories)} of the annotations and count as wrong: if its labels are numbered from 0 and the "
+                "categories from 1, its AP is of no use until they are numbered alike"
+            )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    """All of a few, else the ends."""
+    ordered = sorted(numbers)
+    few = ", ".join(map(str, ordered))
+    return few if len(ordered) <= 6 else f"{ordered[0]}, {ordered[1]} … {ordered[-1]} ({len(ordered)} of them)"
 
 
 def _chunks(

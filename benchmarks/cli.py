@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
-from sparse_detr_deploy.errors import BackendError, InputError, RegressionError
+from sparse_detr_deploy.errors import BackendError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,7 +42,7 @@ def main() -> None:
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one run; default: the backend's choice.")
 @click.option("--device", type=click.IntRange(min=0), default=0, show_default=True, help="GPU that runs engines.")
 @click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Engines: launch CUDA graphs.")
-@click.option("--contexts", help="Engines: throughput of so many contexts at once, as 1,2,4 (default).")
+@click.option("--contexts", default="1,2,4", show_default=True, help="Engines: throughput of so many contexts at once.")
 @click.option("--batch", type=click.IntRange(min=1), help="Images of one call; default: each artefact's usual batch.")
 @click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True, help="Rounds that are not counted.")
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Rounds that are counted.")
@@ -50,42 +52,31 @@ def run(artefacts: tuple[Path, ...], **options: Any) -> None:
 
     ARTEFACTS are .onnx files, which --backend runs, and .engine files, which bring their TensorRT.
     """
-    from sparse_detr_deploy.benchmarks.contenders import Runtime, is_engine
-    from sparse_detr_deploy.benchmarks.engine_table import engine_table
-    from sparse_detr_deploy.benchmarks.running import RunSettings
-    from sparse_detr_deploy.benchmarks.table import results_table
+    from sparse_detr_deploy.benchmarks.run_options import run_settings
 
-    if options["contexts"] and not any(map(is_engine, artefacts)):
-        raise InputError("--contexts is for engines, and there is none among the artefacts: leave it out")
-    settings = RunSettings(
-        keep_ratios=options["keep_ratios"],
-        runtime=Runtime(
-            options["backend"], options["provider"], options["threads"], options["device"], options["cuda_graphs"]
-        ),
-        contexts=parse_contexts(options["contexts"] or "1,2,4"),
-        batch=options["batch"],
-        warmup=options["warmup"],
-        rounds=options["rounds"],
-        images=options["images"],
-        annotations=options["annotations"],
-    )
+    source = click.get_current_context().get_parameter_source
+    settings = run_settings(artefacts, options, [name for name in options if source(name) != ParameterSource.DEFAULT])
     outputs = [options[key] for key in ("json_path", "csv_path", "plot_path")]
     check_outputs(*outputs)
     console = console_for_people()
-    report = run_with_progress(artefacts, settings, console)
-    write_outputs(report, *outputs)
+    reports: list[Report] = []
+    try:
+        reports.append(run_with_progress(artefacts, settings, console, reports.append))
+    finally:  # also what a run that stopped before its end had measured
+        for report in reports:
+            print_tables(report, console)  # first, because files may fail
+            write_outputs(report, *outputs)
+
+
+def print_tables(report: Report, console: Console) -> None:
+    """Results for people."""
+    from sparse_detr_deploy.benchmarks.engine_table import engine_table
+    from sparse_detr_deploy.benchmarks.table import results_table
+
     console.print(results_table(report))
     engines = engine_table(report.rows)
     if engines is not None:
         console.print(engines)
-
-
-def parse_contexts(text: str) -> tuple[int, ...]:
-    """``1,2,4`` gives (1, 2, 4)."""
-    counts = text.replace(" ", "").split(",")
-    if not all(count.isdecimal() and 1 <= int(count) <= 64 for count in counts):
-        raise InputError(f"--contexts {text!r} is no list of numbers from 1 to 64, such as 1,2,4")
-    return tuple(dict.fromkeys(map(int, counts)))
 
 
 def check_outputs(json_path: Path | None, csv_path: Path | None, plot_path: Path | None) -> None:
@@ -105,8 +96,13 @@ def check_outputs(json_path: Path | None, csv_path: Path | None, plot_path: Path
         check_plot(plot_path)
 
 
-def run_with_progress(artefacts: tuple[Path, ...], settings: Any, console: Console) -> Report:
-    """Run with a line that says what is being done."""
+def run_with_progress(
+    artefacts: tuple[Path, ...],
+    settings: Any,
+    console: Console,
+    rescue: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Run with a line that says what is being done; ``rescue`` as :func:`~.running.run` has it."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     from sparse_detr_deploy.benchmarks.running import run as run_benchmark
@@ -120,6 +116,7 @@ def run_with_progress(artefacts: tuple[Path, ...], settings: Any, console: Conso
             settings,
             warn=lambda text: console.print(f"warning: {text}", markup=False),
             progress=lambda text: bar.update(task, description=text),
+            rescue=rescue,
         )
 
 
@@ -212,34 +209,28 @@ def flops(
 @click.argument("new", type=_PATH)
 @click.option("--max-regression", default="5%", show_default=True, help="How much time and peak memory may grow.")
 @click.option("--max-ap-drop", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="AP is in 0..1.")
+@click.option("--allow-missing", is_flag=True, help="Warn only of rows, AP and memory that OLD has and NEW lacks.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON on stdout.")
 @reports_errors
-def compare(old: Path, new: Path, max_regression: str, max_ap_drop: float, as_json: bool) -> None:
-    """Compare the results NEW with OLD (both written by run --json); exit code 8 where NEW is worse than allowed."""
+def compare(old: Path, new: Path, max_regression: str, max_ap_drop: float, allow_missing: bool, as_json: bool) -> None:
+    """Compare the results NEW with OLD (both written by run --json); exit code 8 where NEW is worse than allowed.
+
+    What OLD has and NEW lacks is worse. Times that are not stable do not count, nor does AP on other images.
+    """
+    from sparse_detr_deploy.benchmarks.compare import Limits, check_regressions, parse_share
     from sparse_detr_deploy.benchmarks.compare import compare as compare_reports
-    from sparse_detr_deploy.benchmarks.compare import parse_share
     from sparse_detr_deploy.benchmarks.results import Report
     from sparse_detr_deploy.benchmarks.table import comparison_table
 
-    allowed = parse_share(max_regression)
+    limits = Limits(parse_share(max_regression), max_ap_drop, allow_missing)
     console = console_for_people()
     comparisons = compare_reports(
-        Report.read(old),
-        Report.read(new),
-        allowed,
-        max_ap_drop,
-        warn=lambda text: console.print(f"warning: {text}", markup=False),
+        Report.read(old), Report.read(new), limits, lambda text: console.print(f"warning: {text}", markup=False)
     )
     if as_json:
         click.echo(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
     console.print(comparison_table(comparisons))
-    worse = [comparison for comparison in comparisons if comparison.regressions]
-    if worse:
-        first = worse[0]
-        raise RegressionError(
-            f"{len(worse)} of {len(comparisons)} rows are worse than allowed ({max_regression}, AP {max_ap_drop:g}), "
-            f"the first: {first.title} in {', '.join(first.regressions)}"
-        )
+    check_regressions(comparisons, limits)
 
 
 def console_for_people() -> Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sparse_detr_deploy.benchmarks.engine_timing import (
     measure_throughput,
 )
 from sparse_detr_deploy.benchmarks.gpu_clocks import ClockSampler
+from sparse_detr_deploy.benchmarks.measuring import Samples
 from sparse_detr_deploy.detector import Detector
 from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.images import Image
@@ -34,6 +36,7 @@ class EngineBench:
             if runner is not None:
                 self._runners[position] = runner
         self._stages = {position: StageSamples() for position in self._runners}
+        self._ends: dict[int, list[float]] = {position: [] for position in self._runners}
         self._throughput: dict[int, list[Throughput]] = {position: [] for position in self._runners}
         self._clocks: ClockSampler | None = None
 
@@ -51,8 +54,9 @@ class EngineBench:
             yield
 
     def counted(self, position: int) -> None:
-        """A call of that contender counts: take its stages."""
+        """A call of that contender, which has just ended, counts: take its stages."""
         if position in self._runners:
+            self._ends[position].append(time.perf_counter())
             self._stages[position].add(self._runners[position])
 
     def measure_throughput(
@@ -71,11 +75,13 @@ class EngineBench:
                     self._warn(f"{contender.title}: no throughput of {count} contexts or more: {error}")
                     break
 
-    def result(self, position: int, device_memory_mib: float | None) -> EngineResult | None:
-        """What was measured of a contender; ``None`` if it is no engine."""
+    def result(self, position: int, samples: Samples, device_memory_mib: float | None) -> EngineResult | None:
+        """What was measured of a contender, whose counted calls took ``samples``; ``None`` if it is no engine."""
         if position not in self._runners:
             return None
-        clocks = self._clocks.result if self._clocks else None
+        # the contenders take turns, and one may be throttled where another is not: each gets its own calls' clocks
+        calls = [(end - ms / 1e3, end) for end, ms in zip(self._ends[position], samples.total, strict=True)]
+        clocks = self._clocks.during(calls) if self._clocks else None
         found = EngineResult(self._stages[position], self._throughput[position], clocks, device_memory_mib)
         for text in found.warnings:
             self._warn(f"{self._contenders[position].title}: {text}")

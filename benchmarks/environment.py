@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy import __version__
+from sparse_detr_deploy.errors import BackendError
 
 _PACKAGES = (
     "numpy",
@@ -29,8 +30,15 @@ _PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """CPU, memory, GPUs, operating system, versions, git commit and time (UTC); ``None`` for what cannot be told."""
-    import psutil
+    """CPU, memory, GPUs, operating system, versions, git commit and time (UTC); ``None`` for what cannot be told.
+
+    Raises:
+        BackendError: psutil is not installed.
+    """
+    try:
+        import psutil
+    except ImportError:
+        raise BackendError("psutil is not installed: pip install 'sparse-detr-deploy[bench]'") from None
 
     return {
         "cpu": cpu_model(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,11 +49,16 @@ def peak_memory(contender: Contender, runtime: Runtime) -> Peaks:
         "batch": contender.batch,
     }
     command = [sys.executable, "-m", "sparse_detr_deploy.benchmarks.memory", json.dumps(request)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if finished.returncode != 0:
         said = finished.stderr.strip().splitlines()[-1:] or [f"exit status {finished.returncode}"]
         raise BackendError(f"{contender.path} does not run alone in a process ({said[0]})")
-    answer = json.loads(finished.stdout)
+    try:
+        answer = json.loads(finished.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise BackendError(
+            f"{contender.path} does not run alone in a process (it ended without telling its memory)"
+        ) from None
     if "error" in answer:
         kind: type[SparseDetrError] = getattr(errors, answer["error"])
         raise kind(answer["message"])
@@ -92,4 +98,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_answer(json.loads(sys.argv[1]))))
+    # whatever a library prints, at its end too, must not come after the answer
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    print(f"\n{json.dumps(_answer(json.loads(sys.argv[1])))}", file=answers, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.benchmarks.results import Report, Row
-from sparse_detr_deploy.benchmarks.table import device_label
+from sparse_detr_deploy.benchmarks.table import common, place
 from sparse_detr_deploy.errors import BackendError, InputError
 
 FORMATS = ("png", "svg", "pdf")
@@ -45,7 +45,7 @@ def draw_plot(report: Report, path: Path, image_format: str) -> None:
     if accurate:
         panels.append(grid[1][0])
         _draw_accuracy(report, grid[1][0], grid[1][1])
-    for index, (label, rows) in enumerate(_series(report.rows).items()):
+    for index, (label, rows) in enumerate(_series(report).items()):
         color, ratios = f"C{index}", [row.rho for row in rows]
         medians = [row.statistics().p50 for row in rows]
         above = [row.statistics().p90 - row.statistics().p50 for row in rows]
@@ -73,9 +73,7 @@ def draw_plot(report: Report, path: Path, image_format: str) -> None:
         panel.grid(alpha=0.3)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(fontsize=8)
-    figure.suptitle(
-        f"{report.rows[0].runtime.get('backend')} on {device_label(report)}, batch {_batches(report)}", fontsize=10
-    )
+    figure.suptitle(", ".join(_shared(report)), fontsize=10)
     figure.savefig(path, format=image_format, dpi=150)
     pyplot.close(figure)
 
@@ -87,7 +85,7 @@ def _precision(row: Row) -> float | None:
 
 def _draw_accuracy(report: Report, against_ratio: Any, against_latency: Any) -> None:
     """AP against ρ, and the trade: AP against the time that it takes."""
-    for index, (label, rows) in enumerate(_series(report.rows).items()):
+    for index, (label, rows) in enumerate(_series(report).items()):
         measured = [row for row in rows if _precision(row) is not None]
         precisions = [_precision(row) for row in measured]
         style: dict[str, Any] = {"color": f"C{index}", "marker": "o", "label": label}
@@ -105,15 +103,29 @@ def _draw_accuracy(report: Report, against_ratio: Any, against_latency: Any) -> 
     against_latency.set_xlim(left=0)
 
 
-def _series(rows: list[Row]) -> dict[str, list[Row]]:
-    """Rows that make one line, by its label, in ascending order of ρ: files that differ in ρ only, or one dynamic file."""
+def _series(report: Report) -> dict[str, list[Row]]:
+    """Rows that make one line, by its label, in ascending order of ρ: files that differ in ρ only, or one dynamic file.
+
+    The label says what the title cannot because it differs between the rows.
+    """
+    shared = _shared(report)
     series: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in report.rows:
         kind = "dense" if row.rho is None else "one file for every ρ" if row.dynamic_rho else "one file per ρ"
         family = row.name if row.dynamic_rho else re.sub(r"(?<=rho)\d[\d.]*", "NN", row.name)
-        series[f"{family} ({kind})"].append(row)
+        own = [text for text in _circumstances(report, row) if text not in shared]
+        series[", ".join([f"{family} ({kind})", *own])].append(row)
     return {label: sorted(line, key=lambda row: row.rho or 0) for label, line in series.items()}
 
 
-def _batches(report: Report) -> str:
-    return ", ".join(str(batch) for batch in sorted({row.batch for row in report.rows}))
+def _shared(report: Report) -> list[str]:
+    """Those circumstances that all rows share."""
+    return [
+        text
+        for texts in zip(*(_circumstances(report, row) for row in report.rows), strict=True)
+        for text in common(texts)
+    ]
+
+
+def _circumstances(report: Report, row: Row) -> tuple[str, str]:
+    return place(report, row), f"batch {row.batch}"

@@ -11,12 +11,12 @@ from typing import Any
 
 from sparse_detr_deploy.benchmarks.engine_timing import EngineResult
 from sparse_detr_deploy.benchmarks.measuring import PARTS, Samples
+from sparse_detr_deploy.benchmarks.results_check import DERIVED, fault
 from sparse_detr_deploy.benchmarks.timing import STABLE, Stability, Statistics, judge, summarise
 from sparse_detr_deploy.errors import InputError
 
 KIND = "sparse_detr_deploy.benchmark"
 SCHEMA_VERSION = 1
-_DERIVED = ("statistics", "stability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,8 @@ class Row:
     """One artefact at one keep ratio. Field names are the JSON keys.
 
     ``rho`` is the keep ratio at which it ran (``None`` for a dense encoder), ``kept`` the tokens that were refined, all
-    of them if dense. ``gmacs`` are 10⁹ multiply-adds of one image (1 GMAC = 2 GFLOPs). ``accuracy`` is as
+    of them if dense. ``gmacs`` are 10⁹ multiply-adds of one image (1 GMAC = 2 GFLOPs). Both are means over the images
+    of the run where the artefact is padded: an image keeps ρ of the part of the canvas that it covers. ``accuracy`` is as
     :meth:`~sparse_detr_deploy.benchmarks.accuracy.Accuracy.to_dict` gives it. ``engine`` is there for engines only.
     """
 
@@ -46,6 +47,11 @@ class Row:
     peak_memory_mib: float | None = None
     accuracy: dict[str, Any] | None = None
     engine: EngineResult | None = None
+
+    @property
+    def title(self) -> str:
+        """Name and keep ratio."""
+        return self.name if self.rho is None else f"{self.name} at ρ {self.rho:g}"
 
     def statistics(self, part: str = "inference") -> Statistics:
         """Of one of the :data:`~sparse_detr_deploy.benchmarks.measuring.PARTS`."""
@@ -91,7 +97,7 @@ class Row:
         columns |= {"backend": self.runtime.get("backend"), "rounds": len(self.samples_ms.inference)}
         for part in PARTS:
             columns |= {f"{part}_{key}": value for key, value in self.statistics(part).to_dict().items()}
-        columns |= {"stability": self.stability.verdict, "window_spread": self.stability.spread}
+        columns |= {"stability": self.verdict, "window_spread": self.stability.spread}
         return columns | (self.accuracy or {}) | (self.engine.to_csv() if self.engine else {})
 
 
@@ -131,7 +137,7 @@ class Report:
         """Read a JSON document. Raises :class:`InputError` if it cannot be read, is not ours or is newer."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"the results {path} cannot be read ({error})") from None
         if not isinstance(document, dict) or document.get("kind") != KIND:
             raise InputError(f"{path} holds no results of sparse-detr-bench run: write them with its option --json")
@@ -140,18 +146,15 @@ class Report:
                 f"{path} has results of schema {document.get('schema_version')}; this version reads up to "
                 f"{SCHEMA_VERSION}: upgrade sparse-detr-deploy"
             )
-        try:
-            rows = [_row(values) for values in document["rows"]]
-            return cls(rows, document["settings"], document["environment"], document["left_out"])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InputError(f"the results {path} are damaged ({error}): run the benchmark again") from None
+        found = fault(document)
+        if found:
+            raise InputError(f"the results {path} are damaged ({found}): run the benchmark again")
+        rows = [_row(values) for values in document["rows"]]
+        return cls(rows, document["settings"], document["environment"], document["left_out"])
 
 
 def _row(values: dict[str, Any]) -> Row:
-    taken = {key: value for key, value in values.items() if key not in _DERIVED}
+    taken = {key: value for key, value in values.items() if key not in DERIVED}
     samples = Samples(**taken.pop("samples_ms"))
     engine = taken.pop("engine", None)
-    row = Row(**taken, samples_ms=samples, engine=None if engine is None else EngineResult.from_dict(engine))
-    if not samples.inference:
-        raise ValueError(f"row {row.name} has no samples")
-    return row
+    return Row(**taken, samples_ms=samples, engine=None if engine is None else EngineResult.from_dict(engine))

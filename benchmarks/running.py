@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sparse_detr_deploy.benchmarks.accuracy import Accuracy, Annotations, import_pycocotools, measure_accuracy
 from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime, line_up
@@ -19,6 +20,7 @@ from sparse_detr_deploy.benchmarks.results import Report, Row
 from sparse_detr_deploy.benchmarks.timing import WINDOW_TOLERANCE
 from sparse_detr_deploy.detector import Detector
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.preprocessing import fitted_size
 
 Say = Callable[[str], None]
 
@@ -57,6 +59,7 @@ def run(
     settings: RunSettings,
     warn: Say = lambda text: None,
     progress: Say = lambda text: None,
+    rescue: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Bench artefacts against each other.
 
@@ -65,6 +68,8 @@ def run(
         settings: how.
         warn: told what is left out and why.
         progress: told what is done.
+        rescue: given a report of the times where the run is interrupted or fails after they were taken; ``left_out``
+            says what was not measured.
 
     Raises:
         ArtefactError: a file is missing, damaged or not ours.
@@ -96,18 +101,39 @@ def run(
             samples = measure(
                 contenders, detectors, inputs.images, settings.warmup, settings.rounds, progress, engines.counted
             )
-        engines.measure_throughput(inputs.images, settings.contexts, settings.rounds, progress)
         accuracies: Sequence[Accuracy | None] = [None] * len(contenders)
-        if annotations is not None:
-            accuracies = measure_accuracy(contenders, detectors, annotations, leave_out, progress)
-        rows = [
-            _row(contender, detectors[contender.path], times, peak, accuracy, engines.result(position, peak.device))
-            for position, (contender, times, peak, accuracy) in enumerate(
-                zip(contenders, samples, peaks, accuracies, strict=True)
-            )
-        ]
-    environment["load_average_end"] = load_average()
-    return Report(rows, _described(settings, inputs, any(row.engine for row in rows)), environment, left_out)
+        sizes = [image.shape[:2] for image in inputs.images]
+
+        def report() -> Report:
+            rows = [
+                _row(
+                    contender,
+                    detectors[contender.path].describe(),
+                    times,
+                    peak,
+                    accuracy,
+                    engines.result(position, times, peak.device),
+                    sizes,
+                )
+                for position, (contender, times, peak, accuracy) in enumerate(
+                    zip(contenders, samples, peaks, accuracies, strict=True)
+                )
+            ]
+            described = _described(settings, inputs, annotations, any(row.engine for row in rows))
+            return Report(rows, described, {**environment, "load_average_end": load_average()}, left_out)
+
+        pending = "throughput" if annotations is None else "throughput and accuracy"
+        try:
+            engines.measure_throughput(inputs.images, settings.contexts, settings.rounds, progress)
+            if annotations is not None:
+                pending = "accuracy"
+                accuracies = measure_accuracy(contenders, detectors, annotations, leave_out, progress, warn)
+        except BaseException as error:
+            why = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped by an error ({error})"
+            left_out.append(f"{why}: {pending} not measured")
+            rescue(report())
+            raise
+        return report()
 
 
 def _inputs(settings: RunSettings, first: Contender, leave_out: Say, warn: Say) -> tuple[Annotations | None, Inputs]:
@@ -127,14 +153,17 @@ def _inputs(settings: RunSettings, first: Contender, leave_out: Say, warn: Say) 
 
 def _row(
     contender: Contender,
-    detector: Detector,
+    runtime: dict[str, Any],
     samples: Samples,
     peak: Peaks,
     accuracy: Accuracy | None,
     engine: EngineResult | None,
+    image_sizes: Sequence[tuple[int, ...]],
 ) -> Row:
     metadata = contender.metadata
-    kept = metadata.num_keep(contender.keep_ratio)
+    # on a padded canvas an image keeps ρ of its own tokens
+    counts = [metadata.num_keep(contender.keep_ratio, fitted_size(size, metadata)) or 0 for size in image_sizes]
+    kept = sum(counts) / len(counts)
     return Row(
         name=contender.name,
         artefact=contender.path.name,
@@ -147,9 +176,9 @@ def _row(
         dynamic_rho=metadata.dynamic_rho,
         precision=metadata.precision,
         tokens=metadata.token_count,
-        kept=metadata.token_count if kept is None else kept,
-        gmacs=metadata.gmacs(contender.keep_ratio),
-        runtime=detector.describe(),
+        kept=metadata.token_count if metadata.rho is None else round(kept),
+        gmacs=None if metadata.gmacs_fixed is None else metadata.gmacs_fixed + metadata.gmacs_per_kept_token * kept,
+        runtime=runtime,
         samples_ms=samples,
         peak_memory_mib=peak.resident,
         accuracy=None if accuracy is None else accuracy.to_dict(),
@@ -157,7 +186,9 @@ def _row(
     )
 
 
-def _described(settings: RunSettings, inputs: Inputs, engines: bool) -> dict[str, object]:
+def _described(
+    settings: RunSettings, inputs: Inputs, annotations: Annotations | None, engines: bool
+) -> dict[str, object]:
     runtime = vars(settings.runtime)
     if not engines:
         runtime = {key: value for key, value in runtime.items() if key not in ("device", "cuda_graphs")}
@@ -168,8 +199,10 @@ def _described(settings: RunSettings, inputs: Inputs, engines: bool) -> dict[str
         "order": "round-robin, rotated each round; before each call that counts one of the same contender that does not",
         "images": inputs.source,
         "annotations": None if settings.annotations is None else settings.annotations.name,
+        "annotations_sha256": None if annotations is None else annotations.sha256,
         "peak_memory": DEFINITION,
         **({"engine_stages": DEFINITIONS, "device_memory": DEVICE_DEFINITION} if engines else {}),
         "stability": f"medians of three consecutive windows within {100 * WINDOW_TOLERANCE:g} %",
-        "gmacs": "10⁹ multiply-adds of one image, counted as in the Sparse DETR paper (1 GMAC = 2 GFLOPs)",
+        "gmacs": "10⁹ multiply-adds of one image, counted as in the Sparse DETR paper (1 GMAC = 2 GFLOPs); on a padded "
+        "canvas, as the kept tokens, the mean over the images",
     }

@@ -12,27 +12,34 @@ from sparse_detr_deploy.benchmarks.results import Report, Row
 
 
 def results_table(report: Report) -> Table:
-    """A line for each row; with several rows also the ratio of its median to the first one's."""
-    environment, settings = report.environment, report.settings
+    """A line for each row; with several rows also the ratio of its median, per image, to the first one's."""
+    environment, settings, rows = report.environment, report.settings, report.rows
+    batches = [str(row.batch) for row in rows]
+    places = [place(report, row) for row in rows]
+    shared = [*common(places), *(f"batch {batch}" for batch in common(batches))]
     table = Table(
-        title=f"{report.rows[0].runtime.get('backend')} on {device_label(report)}, batch {report.rows[0].batch}",
+        title=", ".join(shared) or "Results",
         caption=(
             f"milliseconds per call, {settings['rounds']} rounds round-robin, {settings['images']}; "
             f"load average {_load(environment['load_average_start'])} at the start, {_load(environment['load_average_end'])} at the end"
         ),
     )
-    rows = report.rows
+    several_batches, several_places = not common(batches), not common(places)
     accurate = any(row.accuracy for row in rows)
-    headings = ["artefact", "ρ", "kept", "GMACs", "p50", "p90", "p99", "mean ± std", "FPS", "pre", "post", "peak MiB"]
-    headings += ["AP"] * accurate + ["time to first"] * (len(rows) > 1) + ["stable"]
+    headings = ["artefact", "ρ", *["batch"] * several_batches, *["runs on"] * several_places]
+    headings += ["kept", "GMACs", "p50", "p90", "p99", "mean ± std", "FPS", "pre", "post", "peak MiB"]
+    to_first = "per image to first" if several_batches else "time to first"
+    headings += ["AP"] * accurate + [to_first] * (len(rows) > 1) + ["stable"]
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("artefact", "stable") else "right")
-    first = rows[0].statistics().p50
-    for row in rows:
+        table.add_column(heading, justify="left" if heading in ("artefact", "runs on", "stable") else "right")
+    first = rows[0].statistics().p50 / rows[0].batch
+    for row, batch, where in zip(rows, batches, places, strict=True):
         inference = row.statistics()
         cells = [
             row.name,
             "dense" if row.rho is None else f"{row.rho:g}",
+            *[batch] * several_batches,
+            *[where] * several_places,
             f"{row.kept}/{row.tokens}",
             number(row.gmacs, ".1f" if row.gmacs and row.gmacs >= 10 else ".3g"),
             *(f"{value:.1f}" for value in (inference.p50, inference.p90, inference.p99)),
@@ -45,7 +52,7 @@ def results_table(report: Report) -> Table:
         if accurate:
             cells.append(number((row.accuracy or {}).get("AP"), ".3f"))
         if len(rows) > 1:
-            cells.append(f"{inference.p50 / first:.2f}×")
+            cells.append(f"{inference.p50 / row.batch / first:.2f}×")
         table.add_row(*cells, stability_cell(row), style=None if row.is_stable else "yellow")
     return table
 
@@ -56,15 +63,22 @@ def stability_cell(row: Row) -> str:
     return row.verdict if spread is None else f"{row.verdict} ({100 * spread:.1f} %)"
 
 
-def device_label(report: Report) -> str:
-    """The processor or GPU that ran, and the threads."""
+def place(report: Report, row: Row) -> str:
+    """Backend of a row and what it ran on: the GPU, or the processor and its threads."""
     environment, settings = report.environment, report.settings
-    if "device" in report.rows[0].runtime:
-        return str(report.rows[0].runtime["device"])
-    if settings["provider"] == "cuda" and environment["gpus"]:
-        return str(environment["gpus"][0])
-    threads = settings["threads"] or f"all {environment['cores_usable']}"
-    return f"{environment['cpu']} ({threads} threads)"
+    if "device" in row.runtime:
+        device = str(row.runtime["device"])
+    elif settings["provider"] == "cuda" and environment["gpus"]:
+        device = str(environment["gpus"][0])
+    else:
+        threads = settings["threads"] or f"all {environment['cores_usable']}"
+        device = f"{environment['cpu']} ({threads} threads)"
+    return f"{row.runtime.get('backend')} on {device}"
+
+
+def common(values: Sequence[str]) -> list[str]:
+    """The one value where all are equal, else nothing."""
+    return list(values[:1]) if len(set(values)) == 1 else []
 
 
 def number(value: float | None, spec: str) -> str:
@@ -93,24 +107,31 @@ def flops_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    """A line for each row that both results have."""
-    table = Table(title="New against old", caption="time: p50 of inference in milliseconds")
+    """A line for each row of the old results."""
+    table = Table(title="New against old", caption="old, new: p50 of inference in milliseconds; time: per image")
     for heading in ("artefact", "ρ", "old", "new", "time", "memory", "AP", "verdict"):
         table.add_column(heading, justify="left" if heading in ("artefact", "verdict") else "right")
     for row in comparisons:
-        verdict = f"worse: {', '.join(row.regressions)}" if row.regressions else "within limits"
+        ratio = number(row.time_ratio, ".3f")
         table.add_row(
             row.name,
             number(row.rho, "g"),
             f"{row.old_p50_ms:.1f}",
-            f"{row.new_p50_ms:.1f}",
-            f"{row.time_ratio:.3f}×",
+            number(row.new_p50_ms, ".1f"),
+            ratio if row.time_ratio is None else f"{ratio}×",
             number(row.memory_ratio, ".3f"),
             number(row.ap_change, "+.3f"),
-            verdict if row.stable else f"{verdict} (unstable)",
-            style="red" if row.regressions else None if row.stable else "yellow",
+            _verdict(row),
+            style="red" if row.regressions else None if row.stable and row.new_p50_ms is not None else "yellow",
         )
     return table
+
+
+def _verdict(row: Comparison) -> str:
+    if row.new_p50_ms is None and not row.regressions:
+        return "missing, which is allowed"
+    verdict = f"worse: {', '.join(row.regressions)}" if row.regressions else "within limits"
+    return verdict if row.stable or row.new_p50_ms is None else f"{verdict} (time not counted: not stable)"
 
 
 def _load(average: list[float] | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sparse_detr_deploy.native_ops import library_path
-from sparse_detr_deploy.runners.onnxruntime import _SLOW_ON_CPU
+from sparse_detr_deploy.runners.onnxruntime import SLOW_CPU_OPTIMIZERS
 
 _PRODUCTS = ("conv", "gemm", "matmul")
 
@@ -38,7 +38,7 @@ def profile(path: Path, image: Path, threads: int, runs: int = 5) -> dict[str, A
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOW_ON_CPU
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOW_CPU_OPTIMIZERS
         )
         for _ in range(runs + 1):
             session.run(None, {"images": images})

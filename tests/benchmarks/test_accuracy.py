@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate
+from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate, measure_accuracy
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.hashing import sha256_of
 
 
 def from_truth(dataset: dict[str, Any], image_id: int, shift: float = 0.0) -> Detections:
@@ -61,6 +63,41 @@ def test_no_detections(dataset: dict[str, Any]) -> None:
     assert evaluate(dataset, {10: nothing}).values["AP"] == 0.0
 
 
+def test_usual_files_are_taken(coco: dict[str, Any], tmp_path: Path, images: Path) -> None:
+    coco["annotations"][0].update(iscrowd=1, area=12.5, bbox=[-1.5, 0, 0, 3])
+    coco["annotations"][1].update(iscrowd=False)
+    file = tmp_path / "usual.json"
+    file.write_text(json.dumps(coco))
+    read = Annotations.read(file, images)
+    assert read.sha256 == sha256_of(file)
+    assert [entry["iscrowd"] for entry in read.dataset["annotations"]] == [1, 0, 0]
+
+
+def measured(read: Annotations, images: Path, label: int) -> list[str]:
+    """What is warned of where a detector gives ``label`` only."""
+
+    def detect(batch: list[Any], keep_ratio: float | None) -> list[Detections]:
+        boxes, scores = np.array([[1, 1, 9, 9]] * 2, np.float32), np.array([0.9, 0.1], np.float32)
+        return [Detections(boxes, scores, np.array([label, 3], np.int32), (90, 120)) for _ in batch]
+
+    contenders: Any = [
+        SimpleNamespace(path=Path("x.onnx"), name="x", title=f"x at ρ {ratio}", keep_ratio=ratio, batch=1)
+        for ratio in (0.1, 0.3)
+    ]
+    said: list[str] = []
+    measure_accuracy(contenders, {Path("x.onnx"): detect}, read, pytest.fail, warn=said.append)  # type: ignore[dict-item]
+    return said
+
+
+def test_labels_that_are_no_categories_are_told(annotations: Path, images: Path) -> None:
+    read = Annotations.read(annotations, images)
+    assert measured(read, images, 1) == []
+    (text,) = measured(read, images, 0)
+    assert text.startswith("x: ")
+    for part in ("labels 0 (50 % of its detections)", "category ids 1, 3", "from 0"):
+        assert part in text
+
+
 def test_only_images_that_are_there(annotations: Path, images: Path) -> None:
     read = Annotations.read(annotations, images)
     assert read.paths == {10: images / "0.png", 12: images / "2.png"}
@@ -75,7 +112,30 @@ def test_only_images_that_are_there(annotations: Path, images: Path) -> None:
         (lambda coco: coco["annotations"][1].pop("bbox"), "no 'bbox'"),
         (lambda coco: coco["annotations"][1].update(bbox=[1, 2]), "bbox"),
         (lambda coco: coco["annotations"][1].update(bbox=["a", 2, 3, 4]), "bbox"),
-        (lambda coco: coco["images"][0].update(id="first"), "whole number"),
+        (lambda coco: coco["images"][0].update(id="first"), "entry 1 of 'images' has id 'first', no whole number"),
+        (lambda coco: coco["images"][1].update(id=True), "entry 2 of 'images' has id True"),
+        (lambda coco: coco["images"][1].update(file_name="n" * 5000 + ".png"), "entry 2 of 'images'.*file_name"),
+        (lambda coco: coco["images"][1].update(file_name=["2.png"]), "entry 2 of 'images'.*file_name"),
+        (lambda coco: coco["images"][1].update(file_name=""), "entry 2 of 'images'.*file_name"),
+        (lambda coco: coco["images"].clear(), "'images' is empty"),
+        (lambda coco: coco["annotations"].clear(), "'annotations' is empty"),
+        (lambda coco: coco["categories"].clear(), "'categories' is empty"),
+        (lambda coco: coco["categories"][1].update(id={}), "entry 2 of 'categories' has id {}"),
+        (lambda coco: coco["categories"][1].update(id="3"), "entry 2 of 'categories' has id '3'"),
+        (lambda coco: coco["annotations"][2].update(category_id=[3]), "entry 3 of 'annotations'.*category_id"),
+        (lambda coco: coco["annotations"][2].update(category_id={"id": 3}), "entry 3 of 'annotations'.*category_id"),
+        (lambda coco: coco["annotations"][2].update(category_id="3"), "entry 3 of 'annotations' has category_id '3'"),
+        (lambda coco: coco["annotations"][2].update(image_id=[12]), "entry 3 of 'annotations'.*image_id"),
+        (lambda coco: coco["annotations"][2].update(area=None), "entry 3 of 'annotations' has area None"),
+        (lambda coco: coco["annotations"][2].update(area=float("nan")), "entry 3 of 'annotations' has area nan"),
+        (lambda coco: coco["annotations"][2].update(iscrowd=None), "entry 3 of 'annotations' has iscrowd None"),
+        (lambda coco: coco["annotations"][2].update(iscrowd="0"), "entry 3 of 'annotations' has iscrowd '0'"),
+        (lambda coco: coco["annotations"][2].update(iscrowd=[]), "entry 3 of 'annotations'.*iscrowd"),
+        (lambda coco: coco["annotations"][2].update(bbox=[1, 2, float("nan"), 4]), "entry 3 of 'annotations'.*bbox"),
+        (lambda coco: coco["annotations"][2].update(bbox=[float("inf"), 2, 3, 4]), "entry 3 of 'annotations'.*bbox"),
+        (lambda coco: coco["annotations"][2].update(bbox=[10**400, 2, 3, 4]), "entry 3 of 'annotations'.*bbox"),
+        (lambda coco: coco["annotations"][2].update(bbox=[1, 2, -3, 4]), "entry 3 of 'annotations'.*bbox"),
+        (lambda coco: coco["annotations"][2].update(bbox=[1, 2, True, 4]), "entry 3 of 'annotations'.*bbox"),
         (lambda coco: [image.update(file_name="x.png") for image in coco["images"]], "none of the 3 images"),
     ],
 )
@@ -87,7 +147,7 @@ def test_not_coco(coco: dict[str, Any], change: Any, message: str, tmp_path: Pat
         Annotations.read(file, images)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "3"])
+@pytest.mark.parametrize("text", ["", "[]", "{", "3", "[" * 100_000])
 def test_no_json_object(text: str, tmp_path: Path, images: Path) -> None:
     file = tmp_path / "broken.json"
     file.write_text(text)

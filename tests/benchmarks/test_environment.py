@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import datetime
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sparse_detr_deploy import __version__
 from sparse_detr_deploy.benchmarks import environment
+from sparse_detr_deploy.errors import BackendError
 
 
 def test_the_machine_is_described() -> None:
@@ -18,6 +20,12 @@ def test_the_machine_is_described() -> None:
     assert described["toolkit_version"] == __version__
     time = datetime.datetime.fromisoformat(described["time_utc"])
     assert abs(datetime.datetime.now(datetime.timezone.utc) - time) < datetime.timedelta(minutes=5)
+
+
+def test_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(BackendError, match=r"psutil is not installed: pip install 'sparse-detr-deploy\[bench\]'"):
+        environment.describe_environment()
 
 
 def test_git_commit(tmp_path: Path) -> None:

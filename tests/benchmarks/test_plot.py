@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ ROWS = (
 
 
 def test_what_makes_one_line() -> None:
-    lines = {label: [row.rho for row in rows] for label, rows in plot._series(list(ROWS)).items()}
+    lines = {label: [row.rho for row in rows] for label, rows in plot._series(make_report(*ROWS)).items()}
     assert lines == {
         "r50_rhoNN_128x160 (one file per ρ)": [0.125, 0.5],
         "r50_rhodyn_128x160 (one file for every ρ)": [0.125, 0.5],
@@ -35,6 +36,21 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     # matplotlib draws letters as shapes and leaves the text beside them as comments
     for words in ("[ms]", "keep ratio ρ", "multiply-adds of one image", "a processor", "r50_dense_128x160 (dense)"):
         assert words in text
+
+
+def test_what_differs_stands_at_the_lines_and_not_in_the_title(tmp_path: Path) -> None:
+    engine = {"backend": "tensorrt", "device": "a GPU"}
+    rows = [*ROWS[:2], *(dataclasses.replace(row, runtime=engine, batch=2) for row in ROWS[:2])]
+    path = tmp_path / "plot.svg"
+    plot.draw_plot(make_report(*rows), path, "svg")
+    comments = re.findall(r"<!-- (.*?) -->", path.read_text())
+    for place in ("onnxruntime on a processor (all 2 threads), batch 1", "tensorrt on a GPU, batch 2"):
+        assert f"r50_rhoNN_128x160 (one file per ρ), {place}" in comments
+    assert not [text for text in comments if text.startswith(("onnxruntime", "tensorrt", "batch"))]
+    plot.draw_plot(make_report(*ROWS), path, "svg")
+    comments = re.findall(r"<!-- (.*?) -->", path.read_text())
+    assert "onnxruntime on a processor (all 2 threads), batch 1" in comments
+    assert "r50_rhoNN_128x160 (one file per ρ)" in comments
 
 
 def test_accuracy_is_drawn_where_it_was_measured(tmp_path: Path) -> None:

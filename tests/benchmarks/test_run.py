@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -89,7 +90,7 @@ def test_csv_table(results: tuple[Path, Result]) -> None:
     for line, row in zip(rows, report.rows, strict=True):
         assert line["sha256"] == row.sha256
         assert float(line["inference_p50_ms"]) == pytest.approx(row.statistics().p50)
-        assert line["stability"] == row.stability.verdict
+        assert line["stability"] == row.verdict
 
 
 def test_plot(results: tuple[Path, Result]) -> None:
@@ -125,6 +126,18 @@ def test_accuracy_and_unreadable_images(artefacts: dict[str, Path], images: Path
         assert row["accuracy"]["images"] == 2
         assert 0 <= row["accuracy"]["AP"] <= 1
         assert row["stability"]["verdict"] == "too few rounds"
+
+
+def test_a_full_disk_does_not_lose_the_table(
+    artefacts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*paths: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sparse_detr_deploy.export.publish.os.replace", full)
+    result = bench(artefacts["fixed"], "--rounds", 1, "--warmup", 0, "--json", tmp_path / "results.json")
+    refused(result, 6, "no space left", "p50", "r50_rho30_128x160")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_batch(artefacts: dict[str, Path]) -> None:

@@ -1,0 +1,150 @@
+"""Files of results: what is written, and damaged ones, which are refused with a reason."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from sparse_detr_deploy.benchmarks.cli import main
+from sparse_detr_deploy.benchmarks.engine_timing import EngineResult, StageSamples, Throughput
+from sparse_detr_deploy.benchmarks.gpu_clocks import ClockSamples
+from sparse_detr_deploy.benchmarks.results import KIND, Report
+from sparse_detr_deploy.errors import InputError
+from tests.benchmarks.conftest import make_report, make_row
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+NUMBERS = {"min": 1.0, "mean": 1.0, "max": 1.0}
+
+
+def whole() -> Report:
+    """A row of a file with AP, and one of a throttled engine."""
+    stages = StageSamples([0.0] * 12, [5.0] * 12, [0.1] * 12, [0.2] * 12)
+    engine = EngineResult(stages, [Throughput(2, 90.0)], ClockSamples(2, *[NUMBERS] * 4, {"power cap": 0.5}), 512.0)
+    accuracy = {"AP": 0.5, "AP_large": None, "images": 3}
+    return make_report(make_row(accuracy=accuracy), make_row(name="engine", engine=engine, rho=None))
+
+
+def first(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["rows"][0].update(values)
+
+
+def inference(value: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["rows"][0]["samples_ms"].update(inference=value)
+
+
+def engine(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document["rows"][1]["engine"].update(values)
+
+
+def top(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda document: document.update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (inference("fast"), "samples_ms"),
+        (inference(["1.0"] * 12), "samples_ms"),
+        (inference([0.0] * 12), "samples_ms"),
+        (inference([-1.0] * 12), "samples_ms"),
+        (inference([float("nan")] * 12), "samples_ms"),
+        (inference([1.0] * 11 + [float("inf")]), "samples_ms"),
+        (inference([True] * 12), "samples_ms"),
+        (inference([]), "samples_ms"),
+        (inference([1.0] * 11), "samples_ms"),
+        (first(samples_ms=None), "samples_ms"),
+        (first(samples_ms={"inference": [1.0]}), "samples_ms"),
+        (first(rho=[0.3]), "rho"),
+        (first(rho=2), "rho"),
+        (first(rho=float("nan")), "rho"),
+        (first(name=["a"]), "name"),
+        (first(batch=0), "batch"),
+        (first(batch="1"), "batch"),
+        (first(height=None), "height"),
+        (first(precision=3), "precision"),
+        (first(runtime=None), "runtime"),
+        (first(gmacs="many"), "gmacs"),
+        (first(peak_memory_mib="300"), "peak_memory_mib"),
+        (first(peak_memory_mib=float("nan")), "peak_memory_mib"),
+        (first(accuracy=["AP"]), "accuracy"),
+        (first(accuracy={"AP": "0.5"}), "accuracy"),
+        (first(accuracy={"AP": float("nan")}), "accuracy"),
+        (first(engine=[]), "engine"),
+        (first(surplus=1), "surplus"),
+        (engine(stages_ms={"upload": [1.0]}), "stages_ms"),
+        (engine(stages_ms=None), "stages_ms"),
+        (engine(stages_ms={stage: [float("nan")] for stage in ("upload", "compute", "download", "enqueue")}), "stages"),
+        (engine(clocks=[1]), "clocks"),
+        (engine(clocks={"count": 1}), "clocks"),
+        (engine(throughput=3), "throughput"),
+        (engine(throughput=[{"contexts": "1", "images_per_second": 3.0}]), "throughput"),
+        (engine(device_memory_mib="512"), "device_memory_mib"),
+        (top(settings=[]), "settings"),
+        (top(environment=None), "environment"),
+        (top(left_out="a file"), "left_out"),
+        (top(rows={}), "rows"),
+        (top(rows=[3]), "row 1"),
+        (top(rows=[None]), "row 1"),
+    ],
+)
+def test_damaged_results(change: Callable[[dict[str, Any]], None], named: str, tmp_path: Path) -> None:
+    document = json.loads(whole().to_json())
+    change(document)
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"damaged\.json are damaged") as caught:
+        Report.read(path)
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["rows", "settings", "environment", "left_out"])
+def test_results_that_lack_something(key: str, tmp_path: Path) -> None:
+    document = json.loads(whole().to_json())
+    del document[key]
+    path = tmp_path / "short.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=key):
+        Report.read(path)
+
+
+def test_deep_nonsense(tmp_path: Path) -> None:
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(InputError, match="cannot be read"):
+        Report.read(path)
+
+
+def test_damaged_results_at_the_command_line(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.json", tmp_path / "bad.json"
+    good.write_text(whole().to_json())
+    document = json.loads(whole().to_json())
+    document["rows"][1]["samples_ms"]["inference"][4] = 0
+    bad.write_text(json.dumps(document))
+    result = CliRunner().invoke(main, ["compare", str(good), str(bad)], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert "row 2 (engine)" in result.stderr
+
+
+def test_whole_results_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(whole().to_json())
+    assert Report.read(path) == whole()
+
+
+def test_committed_results_are_readable() -> None:
+    ours = [path for path in RESULTS.rglob("*.json") if f'"kind": "{KIND}"' in path.read_text(encoding="utf-8")[:100]]
+    assert ours
+    for path in ours:
+        assert Report.read(path).rows
+
+
+def test_throttling_shows_in_the_csv_table() -> None:
+    lines = list(csv.DictReader(io.StringIO(whole().to_csv())))
+    assert [line["stability"] for line in lines] == ["stable", "throttled (power cap)"]
