@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import pickle
 import re
 import warnings
@@ -96,7 +97,7 @@ def _read_safetensors(path: Path) -> CheckpointFile:
             described = dict(file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         args = json.loads(described.get("config", "{}"))
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged or not a safetensors file ({error}): get it again") from None
     # save_model stores a shared tensor once and says under which name the others lie
     tensors.update({key: tensors[kept] for key, kept in described.items() if kept in tensors and key not in tensors})
@@ -130,11 +131,11 @@ def read_sidecar(path: Path, has_args: bool) -> dict[str, Any]:
     """
     candidates = [path.with_name(f"{path.name}.json"), path.with_suffix(".json")]
     for candidate in candidates if has_args else [*candidates, path.with_name("config.json")]:
-        if not candidate.is_file() or candidate == path:
+        if not os.path.isfile(candidate) or candidate == path:  # a name that is too long is none, too
             continue
         try:
             values = json.loads(candidate.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
             raise CheckpointError(f"{candidate} is not JSON ({error})") from None
         if isinstance(values, dict) and isinstance(values.get("args"), dict):
             values = values["args"]

@@ -22,7 +22,7 @@ from sparse_detr_deploy.export.exported_module import ExportedModule
 from sparse_detr_deploy.export.functions import CUSTOM_OPS, DOMAIN, OP_VERSION, OPSET, add_functions, op_schema
 from sparse_detr_deploy.export.spec import PRECISIONS, ExportSpec, artefact_name
 from sparse_detr_deploy.metadata import METADATA_KEY, Metadata
-from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.modeling import ModelConfig, SparseDETR
 from sparse_detr_deploy.modeling.complexity import count
 
 _domain = onnxscript.values.Opset(DOMAIN, OP_VERSION)
@@ -124,13 +124,18 @@ def describe(model: SparseDETR, spec: ExportSpec) -> Metadata:
         precision=PRECISIONS[spec.precision],
         opset=OPSET,
         inlined=spec.inline_functions,
-        custom_ops={} if spec.inline_functions else CUSTOM_OPS,
+        custom_ops={} if spec.inline_functions else _called_ops(config),
         checkpoint=dict(model.source),
         gmacs_fixed=complexity.fixed / 1e9,
         gmacs_per_kept_token=complexity.per_kept_token / 1e9,
         versions={"torch": torch.__version__, "onnx": onnx.__version__, "onnxscript": onnxscript.__version__},
         toolkit_version=__version__,
     )
+
+
+def _called_ops(config: ModelConfig) -> dict[str, int]:
+    """The custom ops of a graph that keeps them, with their versions: a dense encoder selects no tokens."""
+    return {name: version for name, version in CUSTOM_OPS.items() if config.is_sparse or name != "SelectTokens"}
 
 
 def set_metadata(proto: onnx.ModelProto, metadata: Metadata) -> None:

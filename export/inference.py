@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,8 +17,11 @@ from sparse_detr_deploy.modeling import ModelConfig
 from sparse_detr_deploy.modeling.config import BACKBONES
 
 _DECODER, _ENCODER = "transformer.decoder", "transformer.encoder"
-_NEEDED = '{"num_queries": 300, "eff_specific_head": false}'
-_NEEDED_SPARSE = '{"rho": 0.3, "num_queries": 300, "eff_specific_head": true}'
+# what tensors do not tell, with the values of the published models
+_NEEDED = {"nheads": 8, "dilation": False, "num_queries": 300, "eff_specific_head": False}
+_NEEDED_SPARSE = {"rho": 0.3, **_NEEDED, "eff_specific_head": True}
+# arguments of the original Deformable DETR, which has none of the "eff_*" ones: it scores by the first class
+_DEFORMABLE_DETR = {"two_stage", "with_box_refine", "dilation", "num_feature_levels", "dec_n_points", "focal_alpha"}
 # what a network can have; more is a damaged file, and would take all memory before its tensors are compared
 _LIMITS = {
     "num_classes": (1, 100_000),
@@ -46,16 +51,6 @@ def config_from_tensors(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) 
     two_stage = "transformer.enc_output.weight" in tensors
     sparse = "transformer.enc_mask_predictor.layer1.0.weight" in tensors
     args = checked_arguments(args)
-    if sparse and not args.get("rho"):
-        raise CheckpointError(
-            "it has a scoring network (enc_mask_predictor) but no keep ratio 'rho' among its arguments: "
-            f"put {_NEEDED_SPARSE} with the values it was trained with as JSON beside it"
-        )
-    if two_stage and not args:
-        raise CheckpointError(
-            "it is a two-stage model without arguments, and its tensors do not tell how many queries it has: "
-            f"put {_NEEDED} with the values it was trained with as JSON beside it"
-        )
     told: dict[str, Any] = {
         "backbone": _backbone(tensors),
         "num_feature_levels": levels,
@@ -75,20 +70,56 @@ def config_from_tensors(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) 
         told["eff_query_init"] = _shape(tensors, "transformer.pos_trans.weight", 2)[0] == hidden_dim
     elif "query_embed.weight" in tensors:
         told["num_queries"] = _shape(tensors, "query_embed.weight", 2)[0]
-    samples = args.get("nheads", 8) * max(levels, 1)
-    for part, layer in (
-        ("enc_n_points", f"{_ENCODER}.layers.0.self_attn"),
-        ("dec_n_points", f"{_DECODER}.layers.0.cross_attn"),
-    ):
-        if f"{layer}.attention_weights.weight" in tensors:
-            told[part] = _shape(tensors, f"{layer}.attention_weights.weight", 2)[0] // samples
-    if sparse:
-        told["eff_specific_head"] = True  # every published sparse model
+    told.update(_attention(tensors, args, levels, hidden_dim))
+    if two_stage and not told["eff_query_init"] and args.keys() >= _DEFORMABLE_DETR:
+        told.update({} if any(name.startswith("eff_") for name in args) else {"eff_specific_head": False})
+    _require({**told, **args}, sparse)
     if args.get("backbone") not in BACKBONES:
         args.pop("backbone", None)
     values = {**told, **args}
     check_limits(values)
     return ModelConfig.from_mapping(values)
+
+
+def _attention(tensors: Mapping[str, Tensor], args: Mapping[str, Any], levels: int, hidden_dim: int) -> dict[str, int]:
+    """Heads and points a head, as far as they are told: the shapes hold their product only."""
+    products = {
+        part: _shape(tensors, f"{layer}.attention_weights.weight", 2)[0] // max(levels, 1)
+        for part, layer in (
+            ("enc_n_points", f"{_ENCODER}.layers.0.self_attn"),
+            ("dec_n_points", f"{_DECODER}.layers.0.cross_attn"),
+        )
+        if f"{layer}.attention_weights.weight" in tensors
+    }
+    heads = [product // args[part] for part, product in products.items() if part in args]
+    heads += [1] if math.gcd(hidden_dim, *products.values()) == 1 else []
+    heads = [args["nheads"]] if "nheads" in args else heads[:1]
+    if not heads or heads[0] < 1:
+        return {}
+    return {"nheads": heads[0], **{part: product // heads[0] for part, product in products.items()}}
+
+
+def _require(values: Mapping[str, Any], sparse: bool) -> None:
+    """Raise :class:`CheckpointError` where something that the results depend on is told nowhere.
+
+    Dilation is asked of every ResNet: the published single-scale models alone have it (DC5), but this code and the
+    original build it with any number of levels, and the tensors are the same.
+    """
+    needed = ["nheads", *(["dilation"] if str(values["backbone"]).startswith("resnet") else [])]
+    needed += ["num_queries", "eff_specific_head"] if values["two_stage"] else []
+    missing = [name for name in needed if name not in values]
+    reasons = []
+    if missing:
+        reasons.append(f"neither its tensors nor its arguments tell {', '.join(missing)}")
+    if sparse and not values.get("rho"):
+        reasons.append("it has a scoring network (enc_mask_predictor) but no keep ratio 'rho' among its arguments")
+        missing.append("rho")
+    if missing:
+        example = {name: value for name, value in (_NEEDED_SPARSE if sparse else _NEEDED).items() if name in missing}
+        raise CheckpointError(
+            f"{' and '.join(reasons)}: put {json.dumps(example)} with the values it was trained with as JSON beside it "
+            "(name.json for name.pth)"
+        )
 
 
 def checked_arguments(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sparse_detr_deploy.errors import InputError
 
 Image = NDArray[np.uint8]
 ImageLike = Image | str | os.PathLike[str]
+_LONGEST_PATH = 1000
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -24,12 +25,13 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         InputError: the file is missing, empty, a folder or no image; the message names it.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises where it cannot look
         raise InputError(f"{path} is a folder, not an image file")
     try:
         data = np.fromfile(path, dtype=np.uint8)  # imread does not open every path that the system does
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise InputError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{_shown(path)} cannot be read ({why})") from None
     if data.size == 0:
         raise InputError(f"{path} is empty")
     try:
@@ -39,6 +41,14 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     if image is None:
         raise InputError(f"{path} is corrupt or not an image that OpenCV reads")
     return np.asarray(image, dtype=np.uint8)
+
+
+def _shown(path: Path) -> str:
+    """The path for a message; what is too long for one is rather the content of an image as text."""
+    text = str(path)
+    if len(text) <= _LONGEST_PATH:
+        return text
+    return f"{text[:40]}… ({len(text)} characters, where the path of an image file or an array is needed)"
 
 
 def check_image(image: object, name: str = "the image") -> Image:
@@ -67,12 +77,12 @@ def load_image(image: ImageLike, name: str = "the image") -> Image:
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Image files of a folder by their suffix, sorted by name. :class:`InputError` if there are none."""
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder of images")
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null byte in the path
+        raise InputError(f"{folder} is not a folder of images") from None
     except OSError as error:
-        raise InputError(f"{folder} cannot be listed ({error.strerror or error})") from None
+        raise InputError(f"{_shown(folder)} cannot be listed ({error.strerror or error})") from None
     if not found:
         raise InputError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
     return found

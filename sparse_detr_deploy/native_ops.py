@@ -19,7 +19,7 @@ def library_path() -> Path | None:
     """
     named = os.environ.get(_ENVIRONMENT)
     if named:
-        if not Path(named).is_file():
+        if not os.path.isfile(named):
             raise BackendError(f"{_ENVIRONMENT} names {named}, which does not exist")
         return Path(named)
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:

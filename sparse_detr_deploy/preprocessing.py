@@ -21,8 +21,8 @@ def prepare(images: Sequence[Image], metadata: Metadata, color: str = "bgr", kee
     """The inputs of one batch.
 
     An artefact without padding gets every image resized to its canvas; one with padding gets it scaled to fit, the
-    aspect kept, at the top left. Shrinking averages over the pixels (as the original's antialiased resize does),
-    enlarging is bilinear.
+    aspect kept, at the top left. An axis that shrinks is averaged over its pixels (against aliasing, as the original's
+    antialiased resize does), one that grows is bilinear.
 
     Args:
         images: B uint8 arrays [H, W, 3].
@@ -76,9 +76,13 @@ def resized(image: Image, height: int, width: int) -> Image:
     """``image`` as it lies on the canvas, (height, width) large."""
     if image.shape[:2] == (height, width):
         return image
-    shrinks = image.shape[0] > height and image.shape[1] > width
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method), dtype=np.uint8)
+    # OpenCV averages only where no axis grows, so the axes that shrink go first
+    smaller = (min(image.shape[1], width), min(image.shape[0], height))
+    if smaller != image.shape[1::-1]:
+        image = np.asarray(cv2.resize(image, smaller, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    if smaller != (width, height):
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    return image
 
 
 def to_pixels(boxes: NDArray[np.float32], image_size: tuple[int, int]) -> NDArray[np.float32]:

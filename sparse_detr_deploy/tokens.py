@@ -18,13 +18,16 @@ LevelShapes = tuple[tuple[int, int], ...]
 
 def check_keep_ratio(keep_ratio: float) -> float:
     """Return ``keep_ratio`` as a float in (0, 1], or raise :class:`InputError`."""
+    shown = ""
     try:
         value = float(keep_ratio)
     except (TypeError, ValueError):
         value = math.nan
+    except OverflowError:  # an integer of hundreds of digits, which Python may refuse to print too
+        value, shown = math.nan, "far too large"
     if not 0.0 < value <= 1.0:
         raise InputError(
-            f"the keep ratio ρ is {keep_ratio!r}, but it is a share of the tokens: give a number above 0 and up to 1"
+            f"the keep ratio ρ is {shown or repr(keep_ratio)}, but it is a share of the tokens: give a number above 0 and up to 1"
         )
     return value
 

@@ -66,10 +66,12 @@ def _relative_position_index() -> torch.Tensor:
 def official_checkpoint(case: str, folder: Path) -> Path:
     """A file in the official layout: model, optimizer, args."""
     path = folder / f"{case}.pth"
-    args = argparse.Namespace(
+    defaults = {
         **{"lr": 2e-4, "num_queries": 300, "hidden_dim": 256, "nheads": 8, "enc_layers": 6, "dec_layers": 6},
-        **{"backbone": "resnet50", "rho": 0.0, "dataset_file": "coco", **load_case(case)["config"]},
-    )
+        **{"backbone": "resnet50", "dilation": False, "rho": 0.0, "dataset_file": "coco"},
+        **{"eff_query_init": False, "eff_specific_head": False},
+    }
+    args = argparse.Namespace(**{**defaults, **load_case(case)["config"]})
     torch.save({"model": state_dict(case), "optimizer": {"state": {}}, "epoch": 49, "args": args}, path)
     return path
 

@@ -17,6 +17,7 @@ from sparse_detr_deploy.export.functions import DOMAIN
 from sparse_detr_deploy.metadata import Metadata
 
 PLUGIN_VERSION = "1"
+MAX_POINTS, MAX_CHANNELS = 8, 64  # as in plugins/kernels
 SHAPE_INPUTS = "tensorrt_plugin_shape_input_indices"  # the parser's name for inputs that are shape tensors
 
 
@@ -30,7 +31,11 @@ def plugin_graph(proto: onnx.ModelProto, metadata: Metadata, keep_bodies: bool) 
         proto: an exported file.
         metadata: of that file.
         keep_bodies: keep the functions; the one of ``SelectTokens`` in its form for TensorRT.
+
+    Raises:
+        InputError: the plugins do not take what it calls them with, or a TopK is too large.
     """
+    check_attention(metadata)
     graph = _own_selection(proto, metadata)
     attributes = {op_type: _attributes(op_type, metadata) for op_type in ("MSDeformAttn", "SelectTokens")}
     for index, node in enumerate(graph.graph.node):
@@ -73,6 +78,22 @@ def selection_of(metadata: Metadata, plugins: bool) -> str:
         return "plugin"
     most = metadata.token_count if metadata.dynamic_rho else metadata.num_keep()
     return "top-k rounds" if count_rounds(most or 1) > 1 else "top-k"
+
+
+def check_attention(metadata: Metadata) -> None:
+    """Raise :class:`InputError` where the attention is larger than what the plugin takes."""
+    channels = metadata.model["hidden_dim"] // metadata.model["nheads"]
+    if channels % 8 or channels > MAX_CHANNELS:
+        raise InputError(
+            f"a head has {channels} channels, and the plugin takes multiples of 8 up to {MAX_CHANNELS}: "
+            "--engine tensorrt-rtx builds it of standard operators"
+        )
+    most = max(metadata.model["enc_n_points"], metadata.model["dec_n_points"])
+    if most > MAX_POINTS:
+        raise InputError(
+            f"the attention samples {most} points of a level, and the plugin takes at most {MAX_POINTS}: "
+            "--engine tensorrt-rtx builds it of standard operators"
+        )
 
 
 def check_topk(proto: onnx.ModelProto) -> None:

@@ -51,7 +51,7 @@ const char* mismatch(const Tensor* t, const MSDeformAttnArguments& a) {
   const int64_t* offsets = t[3].shape;
   const int64_t* logits = t[4].shape;
   if (a.levels < 1 || a.levels > sparse_detr::kMaxLevels) return "1 to 8 levels are supported";
-  if (a.points < 1 || a.levels * a.points > sparse_detr::kMaxSamples) return "1 to 64 samples a head are supported";
+  if (a.points < 1 || a.points > sparse_detr::kMaxPoints) return "1 to 64 points a head and level are supported";
   if (t[1].shape[1] != 2) return "spatial_shapes must be [levels, 2]";
   if (offsets[0] != a.batch || offsets[2] != a.heads || offsets[3] != a.levels || offsets[5] != 2)
     return "sampling_offsets must be [batch, queries, heads, levels, points, 2]";
@@ -159,6 +159,8 @@ SPARSE_DETR_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, cons
     const ort::Table oldest = base->GetApi(1);
     return oldest ? refuse(oldest, "ONNX Runtime 1.17 or newer is needed") : nullptr;
   }
+  if (sparse_detr::cpu_level() == sparse_detr::CpuLevel::kUnknown)
+    return refuse(api, "the environment variable SPARSE_DETR_CPU_LEVEL must be portable, avx2 or avx512, or not be set");
   // One domain for the life of the process: sessions keep pointing at it.
   static OrtCustomOpDomain* domain = nullptr;
   if (!domain) {
@@ -168,4 +170,9 @@ SPARSE_DETR_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, cons
     domain = made;
   }
   return ort::AddCustomOpDomain::of(api)(options, domain);
+}
+
+// The instruction set that the kernel uses, for tests: portable, avx2 or avx512.
+SPARSE_DETR_EXPORT const char* SparseDetrCpuLevel() {
+  return sparse_detr::level_name(sparse_detr::cpu_level());
 }

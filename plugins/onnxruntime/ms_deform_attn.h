@@ -8,7 +8,7 @@
 namespace sparse_detr {
 
 constexpr int64_t kMaxLevels = 8;
-constexpr int64_t kMaxSamples = 64;  // levels × points
+constexpr int64_t kMaxPoints = 64;
 
 struct MSDeformAttnArguments {
   const float* value;              // [batch, tokens, heads, channels]
@@ -22,6 +22,14 @@ struct MSDeformAttnArguments {
   int64_t reference_levels;  // levels, or 1: the same for all levels
   int64_t reference_size;    // 2: (x, y), or 4: (x, y, w, h)
 };
+
+// Instruction sets, each with all of those before it. The kernel takes the best that the machine has; the environment
+// variable SPARSE_DETR_CPU_LEVEL (portable, avx2 or avx512) caps it, for tests and comparisons. It is read once a process.
+enum class CpuLevel { kUnknown, kPortable, kAvx2, kAvx512 };
+
+// The level that runs; kUnknown where the variable holds something else, and then nothing should run.
+CpuLevel cpu_level();
+const char* level_name(CpuLevel level);
 
 // Compute the rows [first, last) of the batch * queries rows of the output. Rows are independent of each other.
 void ms_deform_attn(const MSDeformAttnArguments& arguments, int64_t first, int64_t last);

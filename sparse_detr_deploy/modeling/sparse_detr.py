@@ -96,9 +96,11 @@ class SparseDETR(nn.Module):
             InputError: wrong shapes or types, a keep ratio outside (0, 1] or on a dense model.
         """
         if grid is None:
-            self._check(images, image_sizes, keep_ratio)
+            self._check(images, image_sizes)
             filled = image_sizes is None or bool((image_sizes == image_sizes.new_tensor(images.shape[2:])).all())
             grid = self.grid(images.shape[2], images.shape[3], None if filled else image_sizes).to(images.device)
+        if keep_ratio is not None and not torch.compiler.is_exporting():
+            keep_ratio = self._checked_keep(keep_ratio, images)
         level_shapes = self.level_shapes(images.shape[2], images.shape[3])
         transformer = self.transformer
         memory = self.tokens(images)
@@ -156,7 +158,7 @@ class SparseDETR(nn.Module):
             projected.append(self.input_proj[level](features[-1] if level == len(features) else projected[-1]))
         return torch.cat([level.flatten(2).transpose(1, 2) for level in projected], dim=1)
 
-    def _check(self, images: Tensor, image_sizes: Tensor | None, keep_ratio: float | Tensor | None) -> None:
+    def _check(self, images: Tensor, image_sizes: Tensor | None) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise InputError(
                 f"images are {images.dtype} {list(images.shape)}, but the network takes normalised floating point [B, 3, H, W]"
@@ -169,17 +171,31 @@ class SparseDETR(nn.Module):
             limit = image_sizes.new_tensor(images.shape[2:])
             if bool((image_sizes < 1).any()) or bool((image_sizes > limit).any()):
                 raise InputError(f"image_sizes {image_sizes.tolist()} do not fit the canvas {list(images.shape[2:])}")
-        if keep_ratio is not None:
-            if not self.config.is_sparse:
-                raise InputError("this model has a dense encoder: it takes no keep ratio")
-            if not isinstance(keep_ratio, Tensor):
-                check_keep_ratio(keep_ratio)
         tokens = num_tokens(self.level_shapes(images.shape[2], images.shape[3]))
         if self.config.two_stage and tokens < self.config.num_queries:
             raise InputError(
                 f"a canvas of {images.shape[2]}×{images.shape[3]} has {tokens} tokens, fewer than the {self.config.num_queries} queries "
                 "that a two-stage model takes from them: use larger images"
             )
+
+    def _checked_keep(self, keep_ratio: float | Tensor, images: Tensor) -> float | Tensor:
+        """``keep_ratio`` as a float, or the tensor of counts that it is."""
+        if not self.config.is_sparse:
+            raise InputError("this model has a dense encoder: it takes no keep ratio")
+        if not isinstance(keep_ratio, Tensor):
+            return check_keep_ratio(keep_ratio)
+        if keep_ratio.dtype != torch.int64 or list(keep_ratio.shape) not in ([1], [images.shape[0]]):
+            raise InputError(
+                f"keep_ratio is a tensor {keep_ratio.dtype} {list(keep_ratio.shape)}, which would be the number of tokens: give "
+                f"int64 [1] or [{images.shape[0]}], or a share of them as a float"
+            )
+        tokens = num_tokens(self.level_shapes(images.shape[2], images.shape[3]))
+        if bool((keep_ratio < 1).any()) or bool((keep_ratio > tokens).any()):
+            raise InputError(
+                f"keep_ratio asks for {keep_ratio.tolist()} of the {tokens} tokens of a canvas of "
+                f"{images.shape[2]}×{images.shape[3]}: give counts of 1 to {tokens}"
+            )
+        return keep_ratio
 
 
 def _projection(in_channels: int, hidden_dim: int, kernel: int) -> nn.Sequential:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.runners.base import Runner
+from sparse_detr_deploy.runners.options import check_options
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 
@@ -26,15 +28,18 @@ def open_runner(path: str | Path, backend: str | None = None, **options: Any) ->
             raise InputError(f"{path} is a TensorRT engine, which {backend} does not run: give the .onnx file")
         from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
 
+        check_options("tensorrt", TensorRTRunner, options)
         return TensorRTRunner(path, **options)
-    if path.suffix != ".onnx" and not path.is_dir():
+    if path.suffix != ".onnx" and not os.path.isdir(path):
         raise ArtefactError(f"{path} is not an artefact: a file that ends in .onnx or .engine is needed")
     if backend == "tensorrt":
         raise InputError(f"{path} is no engine: build one with sparse-detr-export --engine tensorrt (or tensorrt-rtx)")
     if backend == "openvino":
         from sparse_detr_deploy.runners.openvino import OpenVINORunner
 
+        check_options("openvino", OpenVINORunner, options)
         return OpenVINORunner(path, **options)
     from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
+    check_options("onnxruntime", OnnxRuntimeRunner, options)
     return OnnxRuntimeRunner(path, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,9 @@ def read_engine(path: Path) -> EngineFile:
     Raises:
         ArtefactError: one of them is missing, empty or damaged, or they do not belong together.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, no error for a name too long or a folder that cannot be read
         raise ArtefactError(f"{path} is a folder: give the .engine file in it")
-    if not path.exists():
+    if not os.path.exists(path):
         raise ArtefactError(f"{path} does not exist")
     metadata, record = read_sidecar(path)
     try:

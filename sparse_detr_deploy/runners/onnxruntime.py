@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy import native_ops
-from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
+from sparse_detr_deploy.errors import ArtefactError, BackendError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
+from sparse_detr_deploy.runners.options import check_num_threads, provider_names
 
 _log = logging.getLogger(__name__)
 # its fused kernel is several times slower on the CPU than the addition and the layer norm apart (ONNX Runtime 1.32)
 SLOW_CPU_OPTIMIZERS = ["SkipLayerNormFusion"]
-_SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxRuntimeRunner:
@@ -36,6 +36,7 @@ class OnnxRuntimeRunner:
             num_threads: threads of one run; default: ONNX Runtime's choice, one a core.
             native: use this toolkit's fused CPU kernels where they are built.
         """
+        names, num_threads = provider_names(providers), check_num_threads(num_threads)
         self.metadata = read_metadata(path)
         try:
             import onnxruntime
@@ -43,7 +44,6 @@ class OnnxRuntimeRunner:
             raise BackendError(
                 "ONNX Runtime is not installed: pip install 'sparse-detr-deploy[onnxruntime]' (or [gpu] for CUDA)"
             ) from None
-        names = [_SHORT_NAMES.get(name, name) for name in ([providers] if isinstance(providers, str) else providers)]
         available = onnxruntime.get_available_providers()
         absent = [name for name in names if name not in available]
         if absent:
@@ -51,8 +51,6 @@ class OnnxRuntimeRunner:
                 f"this ONNX Runtime has no {', '.join(absent)} (it has {', '.join(available)}): "
                 "CUDA needs pip install 'sparse-detr-deploy[gpu]'"
             )
-        if num_threads is not None and num_threads < 1:
-            raise InputError(f"num_threads is {num_threads}, but at least 1 is needed")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = num_threads or 0

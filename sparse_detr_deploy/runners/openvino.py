@@ -9,6 +9,7 @@ from typing import Any
 from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
+from sparse_detr_deploy.runners.options import check_num_threads
 
 PRECISIONS = ("f32", "bf16", "f16")
 
@@ -24,11 +25,10 @@ class OpenVINORunner:
             num_threads: threads of one run; default: OpenVINO's choice.
             precision: ``f32``, or ``bf16`` or ``f16`` where the CPU has it (faster, results differ).
         """
-        self.metadata = read_metadata(path)
         if precision not in PRECISIONS:
             raise InputError(f"the precision {precision!r} is not one of {', '.join(PRECISIONS)}")
-        if num_threads is not None and num_threads < 1:
-            raise InputError(f"num_threads is {num_threads}, but at least 1 is needed")
+        num_threads = check_num_threads(num_threads)
+        self.metadata = read_metadata(path)
         if not self.metadata.inlined:
             raise ArtefactError(
                 f"{path} calls custom ops that OpenVINO does not read: export it again with --inline-functions"

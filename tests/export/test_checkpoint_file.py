@@ -126,6 +126,13 @@ def test_a_path_below_a_file_and_one_with_a_null_byte(tmp_path: Path) -> None:
         load_checkpoint("nowhere\0.pth")
 
 
+def test_names_that_are_too_long(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    assert "cannot be read (File name too long)" in refusal(tmp_path / f"{'x' * 300}.pth")
+    longest = tmp_path / f"{'x' * 251}.pth"  # of its sidecars x.pth.json is none that could be there
+    os.link(tiny_checkpoint, longest)
+    assert load_checkpoint(longest).config.num_queries == 20
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("share", [0.001, 0.02, 0.5, 0.9, 0.9999])
 def test_truncated(tmp_path: Path, zipped: bool, share: float) -> None:
@@ -179,7 +186,7 @@ def test_truncated_and_damaged_safetensors(tmp_path: Path) -> None:
         assert "not a safetensors file" in refusal(path)
 
 
-@pytest.mark.parametrize("described", ["null", "[1]", "{", '"text"'])
+@pytest.mark.parametrize("described", ["null", "[1]", "{", '"text"', "[" * 200_000])
 def test_safetensors_whose_config_is_no_object(tmp_path: Path, described: str) -> None:
     from safetensors.torch import save_file
 
@@ -187,7 +194,7 @@ def test_safetensors_whose_config_is_no_object(tmp_path: Path, described: str) -
     refusal(tmp_path / "x.safetensors")
 
 
-@pytest.mark.parametrize("text", ["{", "[1, 2]", "3", "\xff"])
+@pytest.mark.parametrize("text", ["{", "[1, 2]", "3", "\xff", "[" * 200_000, '{"a":' * 200_000])
 def test_a_sidecar_that_is_no_json_object(tmp_path: Path, text: str) -> None:
     torch.save({"weight": torch.ones(2)}, tmp_path / "x.pth")
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -79,6 +83,54 @@ def test_paths_that_are_no_files(tmp_path: Path) -> None:
         read_image(tmp_path)
     with pytest.raises(InputError, match="cannot be read"):
         read_image("null\0.jpg")
+
+
+def test_paths_that_the_system_does_not_look_up(tmp_path: Path) -> None:
+    long = tmp_path / f"{'x' * 300}.jpg"
+    with pytest.raises(InputError, match=r"x\.jpg cannot be read \(File name too long\)"):
+        read_image(long)
+    text = base64.b64encode(bytes(300_000)).decode()
+    with pytest.raises(
+        InputError, match=r"AAA… \(400000 characters, where the path .* or an array is needed\)"
+    ) as caught:
+        load_image(text)
+    assert len(str(caught.value)) < 300
+    with pytest.raises(InputError, match="cannot be listed"):
+        list_images(long)
+    (tmp_path / "a.png").write_bytes(encoded(".png"))
+    told: list[str] = []
+    read = [path.name for path, _ in readable_images([long, tmp_path / "a.png"], told.append)]
+    assert (read, len(told)) == (["a.png"], 1)
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    inside = tmp_path / "closed" / "x.png"
+    inside.write_bytes(encoded(".png"))
+    if os.geteuid() == 0:  # whom permissions do not stop
+        stat, fromfile, listdir = os.stat, np.fromfile, os.listdir
+
+        def closed(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(path: Any, *args: Any, **options: Any) -> Any:
+                if isinstance(path, (str, os.PathLike)) and "closed" in str(path):
+                    raise PermissionError(13, "Permission denied", str(path))
+                return function(path, *args, **options)
+
+            return call
+
+        monkeypatch.setattr(os, "stat", closed(stat))
+        monkeypatch.setattr(np, "fromfile", closed(fromfile))
+        monkeypatch.setattr(os, "listdir", closed(listdir))
+    else:
+        (tmp_path / "closed").chmod(0)
+    try:
+        with pytest.raises(InputError, match=r"x\.png cannot be read \(Permission denied\)"):
+            read_image(inside)
+        with pytest.raises(InputError, match=r"closed cannot be listed \(Permission denied\)"):
+            list_images(tmp_path / "closed")
+    finally:
+        monkeypatch.undo()
+        (tmp_path / "closed").chmod(0o700)
 
 
 @pytest.mark.parametrize(

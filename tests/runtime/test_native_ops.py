@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import platform
+import runpy
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,9 +33,11 @@ needs_library = pytest.mark.skipif(
 )
 
 
-def session(ranks: dict[str, int], profile: Path | None = None) -> onnxruntime.InferenceSession:
+def session(
+    ranks: dict[str, int], profile: Path | None = None, library: Path | None = LIBRARY
+) -> onnxruntime.InferenceSession:
     """One node of the op, its function body in the file as in an artefact, and the library registered."""
-    assert LIBRARY is not None
+    assert library is not None
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("MSDeformAttn", list(ranks), ["output"], domain=DOMAIN)],
         "one_op",
@@ -45,7 +54,7 @@ def session(ranks: dict[str, int], profile: Path | None = None) -> onnxruntime.I
     add_functions(model)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.register_custom_ops_library(str(LIBRARY))
+    options.register_custom_ops_library(str(library))
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -78,7 +87,61 @@ def test_the_kernel_wins_over_the_function_body(tmp_path: Path) -> None:
     assert {event["args"]["op_name"] for event in events if event.get("cat") == "Node"} == {"MSDeformAttn"}
 
 
+LEVELS = ("portable", "avx2", "avx512")
+
+
+def level_of(library: Path) -> str:
+    """The instruction set that a library uses; the first call (or session) in a process settles it."""
+    told = ctypes.CDLL(str(library)).SparseDetrCpuLevel
+    told.restype = ctypes.c_char_p
+    return str(told().decode())
+
+
+@pytest.fixture(scope="module", params=LEVELS)
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library with one instruction set: a copy, because the process keeps what it settled for the first."""
+    if LIBRARY is None:
+        pytest.skip("the kernels were not built: no C++ compiler at installation")
+    copy = Path(shutil.copy(LIBRARY, tmp_path_factory.mktemp("ops") / f"ops_{request.param}{LIBRARY.suffix}"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSE_DETR_CPU_LEVEL", request.param)
+        found = level_of(copy)
+    if found != request.param:
+        pytest.skip(f"this machine has {found} at best")
+    return copy
+
+
 @needs_library
+def test_the_best_level_is_taken_unless_it_is_capped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert LIBRARY is not None
+    flags = Path("/proc/cpuinfo")
+    if flags.is_file() and platform.machine() == "x86_64":
+        words = set(flags.read_text().split())
+        monkeypatch.delenv("SPARSE_DETR_CPU_LEVEL", raising=False)
+        best = level_of(Path(shutil.copy(LIBRARY, tmp_path / "best.so")))
+        assert (best == "avx512") == ({"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= words)
+        assert (best == "portable") == (not {"avx2", "fma"} <= words)
+
+
+@needs_library
+def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
+    assert LIBRARY is not None
+    program = (
+        "import onnxruntime, sys\n"
+        "options = onnxruntime.SessionOptions()\n"
+        "try: options.register_custom_ops_library(sys.argv[1])\n"
+        "except Exception as error: print(error)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, str(LIBRARY)],
+        env={"SPARSE_DETR_CPU_LEVEL": "sse9"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "SPARSE_DETR_CPU_LEVEL must be portable, avx2 or avx512" in told
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**31),
@@ -90,16 +153,40 @@ def test_the_kernel_wins_over_the_function_body(tmp_path: Path) -> None:
     st.booleans(),
     st.booleans(),
 )
-def test_kernel_equals_the_twin(seed, shapes, batch, heads, channels, points, box, shared) -> None:
+def test_kernel_equals_the_twin(library, seed, shapes, batch, heads, channels, points, box, shared) -> None:
     case = attention_case(
         seed, shapes, batch=batch, queries=37, heads=heads, channels=channels, points=points, box=box, shared=shared
     )
     feed = feed_of(case)
-    found = session({name: array.ndim for name, array in feed.items()}).run(None, feed)[0]
+    found = session({name: array.ndim for name, array in feed.items()}, library=library).run(None, feed)[0]
     np.testing.assert_allclose(found, ms_deform_attn(*case).numpy(), atol=3e-4)
 
 
-def test_samples_that_are_not_numbers_or_far_away_count_nothing(kernel) -> None:
+@pytest.mark.parametrize("channels", [5, 32])
+@pytest.mark.parametrize("box", [False, True])
+@pytest.mark.parametrize(
+    ("levels", "points"), [(4, 16), (1, 64), (5, 13), (4, 17), (4, 32), (8, 8), (8, 9), (8, 64), (1, 1)]
+)
+def test_all_levels_and_points_that_a_checkpoint_may_have(library, levels, points, box, channels) -> None:
+    shapes = [(9 - level, 5 + level) for level in range(levels)]
+    case = attention_case(levels, shapes, queries=40, channels=channels, points=points, box=box)
+    feed = feed_of(case)
+    found = session({name: array.ndim for name, array in feed.items()}, library=library).run(None, feed)[0]
+    np.testing.assert_allclose(found, ms_deform_attn(*case).numpy(), atol=3e-4)
+
+
+@needs_library
+@pytest.mark.parametrize(("levels", "points", "message"), [(9, 4, "1 to 8 levels"), (2, 65, "1 to 64 points")])
+def test_more_is_refused(kernel, levels, points, message) -> None:
+    feed = feed_of(attention_case(0, [(2, 2)] * levels, points=points))
+    with pytest.raises(Exception, match=message):
+        kernel.run(None, feed)
+
+
+def test_samples_that_are_not_numbers_or_far_away_count_nothing(library) -> None:
+    kernel = session(
+        {name: array.ndim for name, array in feed_of(attention_case(0, [(2, 2)])).items()}, library=library
+    )
     value, shapes, reference, offsets, logits = attention_case(1, [(4, 6), (1, 1)])
     for far in (float("nan"), float("inf"), -float("inf"), 1e30):
         feed = feed_of((value, shapes, reference, torch.full_like(offsets, far), logits))
@@ -131,7 +218,21 @@ def test_two_threads_share_a_session(kernel) -> None:
             np.testing.assert_allclose(found, expected, atol=3e-4)
 
 
+@pytest.mark.parametrize(("system", "built"), [("linux", 1), ("darwin", 1), ("win32", 0)])
+def test_where_the_installation_builds_the_kernel(system: str, built: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    told: list[dict[str, Any]] = []
+    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.setattr(setuptools, "setup", lambda **options: told.append(options))
+    monkeypatch.setattr(sys, "platform", system)
+    runpy.run_path("setup.py")
+    assert [len(options["ext_modules"]) for options in told] == [built]
+
+
 def test_a_library_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPARSE_DETR_ORT_OPS", "/nowhere/ops.so")
     with pytest.raises(BackendError, match="/nowhere/ops.so"):
+        native_ops.library_path()
+    monkeypatch.setenv("SPARSE_DETR_ORT_OPS", "x" * 300)
+    with pytest.raises(BackendError, match="xxx, which does not exist"):
         native_ops.library_path()

@@ -7,13 +7,16 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD, Metadata
 from sparse_detr_deploy.postprocessing import best_pairs
-from sparse_detr_deploy.preprocessing import fitted_size, prepare, to_pixels
+from sparse_detr_deploy.preprocessing import fitted_size, prepare, resized, to_pixels
+from sparse_detr_deploy.synthetic_image import synthetic_image
 
 LEVELS = ((12, 16), (6, 8), (3, 4), (2, 2))
 STRETCH = Metadata(name="x", architecture="r50", model={}, height=96, width=128, level_shapes=LEVELS, rho=0.3)
@@ -130,3 +133,48 @@ def test_the_resize_is_that_of_opencv() -> None:
     for image, method in ((small, cv2.INTER_LINEAR), (large, cv2.INTER_AREA)):
         expected = cv2.resize(image, (128, 96), interpolation=method)[:, :, ::-1].transpose(2, 0, 1)
         np.testing.assert_array_equal(prepare([image], metadata)["images"][0], expected)
+
+
+@pytest.mark.parametrize("height", [48, 96, 130, 192])
+@pytest.mark.parametrize("turned", [False, True])
+def test_stripes_across_one_axis_are_averaged_whatever_the_other_does(height: int, turned: bool) -> None:
+    stripes = np.tile(np.array([0, 255, 255, 0], dtype=np.uint8), 128)
+    image = np.broadcast_to(stripes[None, :, None], (96, 512, 3))
+    found = resized(image.transpose(1, 0, 2), 128, height) if turned else resized(image, height, 128)
+    assert found.shape[:2] == ((128, height) if turned else (height, 128))
+    assert 127 <= found.min() <= found.max() <= 128
+
+
+@pytest.mark.parametrize("size", [(96, 512), (300, 400), (50, 200), (240, 90), (33, 40), (96, 60), (500, 128)])
+def test_the_resize_is_close_to_the_antialiased_one_of_the_original(size: tuple[int, int]) -> None:
+    image = synthetic_image(3, *size)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = F.interpolate(pixels, (96, 128), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    difference = np.abs(resized(image, 96, 128) - expected)
+    assert difference.max() < 20  # a box and a triangle over its noise; without averaging 30 to 62
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 2**31))
+def test_both_axes_are_resized_each_by_its_own_rule(height: int, width: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    rows, columns = axis_weights(height, 96), axis_weights(width, 128)
+    expected = np.einsum("ih,jw,hwc->ijc", rows, columns, image.astype(np.float64), optimize=True)
+    assert np.abs(resized(image, 96, 128) - expected).max() <= 1.6  # rounded, and twice where one axis grows
+
+
+def axis_weights(size: int, target: int) -> np.ndarray:
+    """[target, size] weights of a resize along one axis: mean over the pixels it covers, or linear between two."""
+    weights = np.zeros((target, size))
+    scale = size / target
+    for index in range(target):
+        if size > target:
+            first, last = index * scale, (index + 1) * scale
+            for pixel in range(int(first), min(size, int(np.ceil(last)))):
+                weights[index, pixel] = max(0, min(last, pixel + 1) - max(first, pixel)) / scale
+            continue
+        place = min(max((index + 0.5) * scale - 0.5, 0), size - 1)
+        share = place - int(place)
+        weights[index, int(place)] += 1 - share
+        weights[index, min(int(place) + 1, size - 1)] += share
+    return weights

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,6 +41,10 @@ def test_folders_and_missing_files(tmp_path: Path) -> None:
         open_runner(tmp_path)
     with pytest.raises(ArtefactError, match="does not exist"):
         open_runner(tmp_path / "x.onnx")
+    with pytest.raises(ArtefactError, match="is not an artefact"):
+        open_runner(tmp_path / ("x" * 300))
+    with pytest.raises(ArtefactError, match="File name too long"):
+        open_runner(tmp_path / ("x" * 300 + ".onnx"))
 
 
 def test_unknown_names(export_tiny: Export) -> None:
@@ -48,9 +53,38 @@ def test_unknown_names(export_tiny: Export) -> None:
         open_runner(path, "tflite")
     with pytest.raises(BackendError, match="has no SomethingExecutionProvider"):
         open_runner(path, providers="SomethingExecutionProvider")
-    for threads in (0, -1):
-        with pytest.raises(InputError, match="num_threads"):
-            open_runner(path, num_threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "message"),
+    [
+        *((backend, {"num_threads": 0}, "num_threads is 0, but 1 to") for backend in ("onnxruntime", "openvino")),
+        *((backend, {"num_threads": -1}, "num_threads is -1") for backend in ("onnxruntime", "openvino")),
+        *((backend, {"num_threads": 1.5}, "num_threads is 1.5") for backend in ("onnxruntime", "openvino")),
+        *((backend, {"num_threads": "4"}, "num_threads is '4'") for backend in ("onnxruntime", "openvino")),
+        *((backend, {"num_threads": 10**10}, "num_threads") for backend in ("onnxruntime", "openvino")),
+        ("onnxruntime", {"providers": []}, r"providers is \[\], but a name or a list of names"),
+        ("onnxruntime", {"providers": [("cuda", {"device_id": 0})]}, "providers is .*without options of theirs"),
+        ("onnxruntime", {"providers": None}, "providers is None"),
+        ("onnxruntime", {"providers": {"cpu": {}}}, "providers is {'cpu'"),
+        ("onnxruntime", {"precision": "f32"}, "no option precision: it takes providers, num_threads, native"),
+        ("openvino", {"providers": "cuda"}, "openvino has no option providers: it takes num_threads, precision"),
+        ("openvino", {"providers": "cuda", "native": 1}, "no option providers, native"),
+        ("openvino", {"precision": "int3"}, "'int3' is not one of"),
+        ("openvino", {"precision": ["f32"]}, "is not one of"),
+        (None, {"self": 1}, "onnxruntime has no option self"),
+    ],
+)
+def test_options_that_are_refused_before_the_file_is_opened(
+    backend: str | None, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Detector.load(tmp_path / "nowhere.onnx", backend, **options)
+
+
+def test_options_of_an_engine(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tensorrt has no option providers: it takes device, cuda_graphs, "):
+        Detector.load(tmp_path / "nowhere.engine", providers="cuda")
 
 
 def test_cuda_where_there_is_none(export_tiny: Export) -> None:
@@ -90,14 +124,6 @@ def test_damaged_weights_are_refused_or_loaded(export_tiny: Export, tmp_path: Pa
 def test_openvino_does_not_read_custom_ops(export_tiny: Export) -> None:
     with pytest.raises(ArtefactError, match="--inline-functions"):
         open_runner(export_tiny().path, "openvino")
-
-
-def test_openvino_options(export_tiny: Export) -> None:
-    path = export_tiny(inline_functions=True).path
-    with pytest.raises(InputError, match="'int3' is not one of"):
-        open_runner(path, "openvino", precision="int3")
-    with pytest.raises(InputError, match="num_threads"):
-        open_runner(path, "openvino", num_threads=0)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sparse_detr_deploy.errors import InputError
@@ -42,6 +42,9 @@ def test_num_keep_is_that_of_the_original(valid: int, rho: float) -> None:
     assert num_keep(valid, rho, valid) == min(expected, valid)
 
 
+@example(10**400)
+@example(-(10**5000))
+@example("1e400")
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.lists(st.floats())))
 def test_a_keep_ratio_is_a_share_or_refused(value: object) -> None:
     try:

@@ -10,7 +10,7 @@ from sparse_detr_deploy.modeling.config import ModelConfig
 
 def build_backbone(config: ModelConfig) -> ResNet | SwinTransformer | ThinResNet:
     """The backbone of ``config``: ``forward(images)`` gives the feature maps, ``feature_shapes(h, w)`` their sizes,
-    ``num_channels`` and ``strides`` describe them."""
+    ``num_channels`` their widths."""
     if config.backbone == "thin-resnet18":
         return ThinResNet()
     return SwinTransformer(config) if config.backbone.startswith("swin") else ResNet(config)

@@ -74,8 +74,6 @@ class ResNet(nn.Module):
         self.multi_level = config.num_feature_levels > 1
         self.dilation = config.dilation
         self.num_channels = (512, 1024, 2048) if self.multi_level else (2048,)
-        last = 16 if config.dilation else 32
-        self.strides = (8, 16, last) if self.multi_level else (last,)
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1: nn.Module = FrozenBatchNorm2d(64)
         blocks = _BLOCKS[config.backbone]

@@ -161,7 +161,6 @@ class SwinTransformer(nn.Module):
         super().__init__()
         self.outputs = (1, 2, 3) if config.num_feature_levels > 1 else (3,)
         self.num_channels = tuple(_WIDTH * 2**stage for stage in self.outputs)
-        self.strides = tuple(_PATCH * 2**stage for stage in self.outputs)
         self.patch_embed = PatchEmbed()
         self.layers = nn.ModuleList(
             Stage(_WIDTH * 2**stage, depth, heads, downsample=stage < 3)

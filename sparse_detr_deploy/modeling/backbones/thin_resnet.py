@@ -38,7 +38,6 @@ class ThinResNet(nn.Module):
     """C3, C4, C5 (strides 8, 16, 32); a 3×3 stem, because the images are small."""
 
     num_channels = WIDTHS[1:]
-    strides = (8, 16, 32)
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,3 +147,23 @@ def test_an_edited_file(export_tiny: Export) -> None:
     bare = standard_graph(onnx.load(result.path), result.metadata)
     with pytest.raises(ArtefactError, match="export it again"):
         plugin_graph(bare, result.metadata, keep_bodies=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dec_n_points": 9}, "9 points of a level, and the plugin takes at most 8"),
+        ({"hidden_dim": 96, "nheads": 8}, "a head has 12 channels, and the plugin takes multiples of 8 up to 64"),
+        ({"hidden_dim": 576, "nheads": 8}, "a head has 72 channels"),
+    ],
+)
+def test_an_attention_that_the_plugin_does_not_take(change: dict[str, int], message: str, export_tiny: Export) -> None:
+    result = export_tiny()
+    metadata = dataclasses.replace(result.metadata, model={**result.metadata.model, **change})
+    with pytest.raises(InputError, match=message):
+        plugin_graph(onnx.load(result.path), metadata, keep_bodies=True)
+
+
+def test_the_limit_is_that_of_the_kernels() -> None:
+    header = (Path(__file__).parents[3] / "plugins" / "kernels" / "sampling.h").read_text()
+    assert f"constexpr int kMaxPoints = {preparation.MAX_POINTS};" in header
