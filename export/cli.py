@@ -55,62 +55,66 @@ def export(context: click.Context, /, **options: Any) -> None:
 
     With --engine also build a TensorRT engine of each. Given an exported .onnx file, build its engine only.
     """
-    if cli_options.is_artefact(options):
-        cli_options.check_artefact_options(context, options)
-        _check_installation("onnx", "rich")
-        exported: list[ExportResult] = []
-        engines = _build_engines([options["checkpoint"]], options)
-    else:
-        exported, engines = _export_checkpoint(options)
-    if options["as_json"]:
-        click.echo(json.dumps(_documents(exported, engines), indent=2))
-    if exported:
-        _print_table(exported)
-    if engines:
-        cli_options.print_engines(engines, terminal.console())
+    exported: list[ExportResult] = []
+    engines: list[EngineResult] = []
+    try:
+        if cli_options.is_artefact(options):
+            cli_options.check_artefact_options(context, options)
+            _check_installation("onnx", "rich")
+            _build_engines([options["checkpoint"]], options, engines)
+        else:
+            _export_checkpoint(options, exported, engines)
+    finally:  # what was published is told, even if a later file failed
+        if options["as_json"] and (exported or engines):
+            click.echo(json.dumps(_documents(exported, engines), indent=2))
+        if exported:
+            _print_table(exported)
+        if engines:
+            cli_options.print_engines(engines, terminal.console())
 
 
 main.add_command(commands.plugins)
 main.add_command(commands.doctor)
 
 
-def _export_checkpoint(options: dict[str, Any]) -> tuple[list[ExportResult], list[EngineResult]]:
+def _export_checkpoint(options: dict[str, Any], exported: list[ExportResult], engines: list[EngineResult]) -> None:
+    """Export and build as ``options`` say; each result goes to the end of its list once it is published."""
     _check_installation("torch", "onnx", "onnxscript", "onnxruntime", "rich")
+    from sparse_detr_deploy.export.class_names import read_class_names
     from sparse_detr_deploy.export.spec import parse_batch, parse_rho, parse_size
 
     height, width = parse_size(options["size"])
     batch = parse_batch(options["batch"])
     rhos = [parse_rho(text) for text in options["rhos"]]
-    names = _read_class_names(options["class_names"])
+    names = None if options["class_names"] is None else read_class_names(options["class_names"])
     engine = cli_options.engine_spec(options)
     pipeline = None if engine is None else cli_options.open_pipeline(engine)
     model = _model(options)
     specs = _specs(model.config, rhos, height, width, batch, names, options)
     if engine is not None:
         cli_options.check_engines(engine, model.config, specs, options["output"], options["force"])
-    exported = _export(model, specs, options)
-    files = [result.path for result in exported]
-    return exported, [] if pipeline is None else _build_engines(files, options, pipeline)
+    _export(model, specs, options, exported)
+    if pipeline is not None:
+        _build_engines([result.path for result in exported], options, engines, pipeline)
 
 
 def _build_engines(
-    files: list[Path], options: dict[str, Any], pipeline: EnginePipeline | None = None
-) -> list[EngineResult]:
+    files: list[Path], options: dict[str, Any], engines: list[EngineResult], pipeline: EnginePipeline | None = None
+) -> None:
     if pipeline is None:
         engine = cli_options.engine_spec(options)
         assert engine is not None
         pipeline = cli_options.open_pipeline(engine)
     with terminal.progress_line() as progress:
-        return [pipeline.build(path, options["output"], options["force"], progress) for path in files]
+        for path in files:
+            engines.append(pipeline.build(path, options["output"], options["force"], progress))
 
 
 def _documents(exported: list[ExportResult], engines: list[EngineResult]) -> list[dict[str, Any]]:
-    """What ``--json`` prints: a document for each file, its engine under ``engine``."""
+    """What ``--json`` prints: a document for each file, its engine under ``engine`` where it was built."""
     documents = [result.to_dict() for result in exported] or [result.metadata.to_dict() for result in engines]
-    if engines:
-        documents = [
-            {**document, "engine": result.to_dict()} for document, result in zip(documents, engines, strict=True)
-        ]
+    for document, engine in zip(documents, engines, strict=False):
+        document["engine"] = engine.to_dict()
     return documents
 
 
@@ -170,7 +174,7 @@ def _specs(
     ]
 
 
-def _export(model: SparseDETR, specs: list[ExportSpec], options: dict[str, Any]) -> list[ExportResult]:
+def _export(model: SparseDETR, specs: list[ExportSpec], options: dict[str, Any], exported: list[ExportResult]) -> None:
     from sparse_detr_deploy.export.pipeline import export_artefacts
     from sparse_detr_deploy.export.verification import read_verification_images
 
@@ -182,33 +186,7 @@ def _export(model: SparseDETR, specs: list[ExportSpec], options: dict[str, Any])
         if not images:
             raise InputError(f"{options['verify_images']} holds no readable image")
     with terminal.progress_line() as progress:
-        return export_artefacts(model, specs, options["output"], options["force"], images, progress)
-
-
-def _read_class_names(path: Path | None) -> tuple[str, ...] | None:
-    if path is None:
-        return None
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the class names {path} cannot be read ({error})") from None
-    if text.lstrip().startswith(("[", "{")):
-        try:
-            names = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"the class names {path} are not a JSON list ({error})") from None
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(f"the class names {path} are JSON, but not a list of strings (one for each label, from 0)")
-        return tuple(names)
-    lines = [line.strip() for line in text.rstrip().splitlines()]
-    if not lines:
-        raise InputError(f"the class names {path} are empty: give one name a line, from label 0 on")
-    if "" in lines:
-        raise InputError(
-            f"the class names {path} have nothing on line {lines.index('') + 1}, and the names after it would move: "
-            "write N/A for a label that is not used"
-        )
-    return tuple(lines)
+        export_artefacts(model, specs, options["output"], options["force"], images, progress, exported.append)
 
 
 def _print_table(results: list[ExportResult]) -> None:

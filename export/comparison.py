@@ -7,7 +7,6 @@ else given the same selections.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -15,44 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.detections import Detections
-from sparse_detr_deploy.errors import VerificationError
+from sparse_detr_deploy.errors import BackendError, VerificationError
 from sparse_detr_deploy.export.matching import worst_mismatch
 from sparse_detr_deploy.export.tolerances import Tolerances, tolerances_of
+from sparse_detr_deploy.export.verification_report import VerificationReport
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR
 from sparse_detr_deploy.postprocessing import best_pairs, finish
 from sparse_detr_deploy.preprocessing import Feed
-
-
-@dataclasses.dataclass
-class VerificationReport:
-    """What was compared, and the worst differences: scores, box shift in pixels, raw outputs, swapped selections.
-
-    ``token_score`` is relative to the largest score of the image. ``swapped_tokens`` and ``swapped_proposals`` are the
-    most that one image had; they are allowed where scores are equal within rounding. ``shared_tokens`` and
-    ``shared_proposals`` say the same as the smallest share that one image has in common with the module's own choice.
-    ``score_median``, ``box_median`` and ``raw_median`` are the largest median of one image.
-    """
-
-    batches: list[int] = dataclasses.field(default_factory=list)
-    keep_ratios: list[float] = dataclasses.field(default_factory=list)
-    kernels: list[str] = dataclasses.field(default_factory=list)
-    images: int = 0
-    score: float = 0.0
-    box_pixels: float = 0.0
-    raw: float = 0.0
-    token_score: float = 0.0
-    swapped_tokens: int = 0
-    swapped_proposals: int = 0
-    score_median: float = 0.0
-    box_median: float = 0.0
-    raw_median: float = 0.0
-    shared_tokens: float = 1.0
-    shared_proposals: float = 1.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for metadata."""
-        return dataclasses.asdict(self)
 
 
 @torch.no_grad()
@@ -68,11 +37,51 @@ def compare(
     """Compare the outputs and probes ``found`` of one run on ``feed`` with ``model``; the differences go to ``report``.
 
     Raises:
-        VerificationError: a difference beyond the tolerances; the message begins with ``where`` and names the worst.
+        VerificationError: a difference beyond the tolerances; the message begins with ``where``, names the worst and
+            says what to do.
+        BackendError: there is not enough memory for the module.
     """
+    try:
+        _check_finite(found, metadata, where)
+        _compare(model, metadata, feed, keep_ratio, found, report, where)
+    except VerificationError as error:
+        raise VerificationError(f"{error}{_mend(metadata)}") from None
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise BackendError(
+            f"{where}: not enough memory to run the PyTorch module that it is compared with ({str(error).strip()}): "
+            "export with a smaller --batch or --size"
+        ) from None
+
+
+def _mend(metadata: Metadata) -> str:
+    """What to do about a difference."""
+    if metadata.precision == "float16":
+        return ": export with --precision fp32"
+    return (
+        f"; nothing was published; report it with the checkpoint's architecture ({metadata.architecture}) and the "
+        "versions of torch, onnx and onnxruntime"
+    )
+
+
+def _check_finite(found: Feed, metadata: Metadata, where: str) -> None:
     for name, array in found.items():
         if not np.isfinite(array).all():
-            raise VerificationError(f"{where}: the output {name} holds NaN or infinity")
+            half = metadata.precision == "float16"
+            fault = "values that overflow half precision" if half else "NaN or infinity"
+            raise VerificationError(f"{where}: the output {name} holds {fault}")
+
+
+def _compare(
+    model: SparseDETR,
+    metadata: Metadata,
+    feed: Feed,
+    keep_ratio: float | None,
+    found: Feed,
+    report: VerificationReport,
+    where: str,
+) -> None:
     allowed = tolerances_of(metadata)
     images, sizes = _torch_inputs(feed, metadata)
     expected = model(

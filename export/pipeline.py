@@ -13,11 +13,11 @@ import onnxruntime
 import torch
 
 from sparse_detr_deploy.errors import BackendError, InputError, SparseDetrError
-from sparse_detr_deploy.export.comparison import VerificationReport
 from sparse_detr_deploy.export.graph import describe, export_onnx, inline_functions, set_metadata
 from sparse_detr_deploy.export.publish import check_output, publish
 from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
-from sparse_detr_deploy.export.verification import verify
+from sparse_detr_deploy.export.verification import verify, verify_file
+from sparse_detr_deploy.export.verification_report import VerificationReport
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
@@ -52,26 +52,33 @@ def export_artefacts(
     overwrite: bool = False,
     images: Sequence[Image] | None = None,
     progress: Progress = lambda message: None,
+    published: Callable[[ExportResult], None] = lambda result: None,
 ) -> list[ExportResult]:
     """Export ``model`` once for each of ``specs`` into the folder ``output``.
 
-    Everything that can be refused is refused before the first export. An artefact appears only after it was verified.
+    Everything that can be refused is refused before the first export. An artefact appears only after it was verified;
+    ``published`` is told each one then, because the next may fail.
 
     Raises:
         InputError: a specification does not fit the model.
         OutputError: the folder is not writable, or an artefact is there and ``overwrite`` is not given.
         VerificationError: an artefact differs from the module; it is not published.
-        BackendError: PyTorch or ONNX fails.
+        BackendError: PyTorch, ONNX or ONNX Runtime fails.
     """
     names: list[str] = []
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     for spec in specs:
-        spec.check_against(model.config, model.level_shapes(spec.height, spec.width))
+        spec.check_against(model.config, model.level_shapes(spec.height, spec.width), parameters)
         names.append(artefact_name(model.config, spec))
         if names[-1] in names[:-1]:
             raise InputError(f"two of the files would have the name {names[-1]}.onnx: export them to different folders")
     for name in names:
         check_output(output / f"{name}.onnx", overwrite)
-    return [_export(model, spec, output, overwrite, images, progress) for spec in specs]
+    results: list[ExportResult] = []
+    for spec in specs:
+        results.append(_export(model, spec, output, overwrite, images, progress))
+        published(results[-1])
+    return results
 
 
 def _export(
@@ -87,7 +94,7 @@ def _export(
     callable_spec = dataclasses.replace(spec, inline_functions=False)
     proto = _exported(model, callable_spec, name)
     metadata = describe(model, callable_spec)
-    report = verify(model, spec, proto, metadata, images, lambda what: progress(f"{name}: verifying, {what}"))
+    report, run = verify(model, spec, proto, metadata, images, lambda what: progress(f"{name}: verifying, {what}"))
     progress(f"{name}: writing")
     if spec.inline_functions:
         proto = inline_functions(proto)
@@ -99,6 +106,7 @@ def _export(
     path = output / f"{name}.onnx"
     with publish(path, overwrite) as temporary:
         temporary.write_bytes(proto.SerializeToString())
+        verify_file(temporary, model, metadata, run)
     return ExportResult(path, metadata, report, sha256_of(path))
 
 

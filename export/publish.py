@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ def check_output(path: Path, overwrite: bool = False) -> None:
     try:
         if path.is_dir():
             raise OutputError(f"{path} is a folder, but a file of this name is to be written: choose another place")
-        if os.path.lexists(path) and not overwrite:
+        if _is_there(path) and not overwrite:
             raise OutputError(f"{path} exists already: give --force to write over it, or choose another place")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -27,7 +28,20 @@ def check_output(path: Path, overwrite: bool = False) -> None:
         if isinstance(error, OutputError):
             raise
         reason = getattr(error, "strerror", None) or error
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise OutputError(
+                f"{path} cannot be written ({reason}): choose another place, or one with a shorter name"
+            ) from None
         raise OutputError(f"{folder} cannot be written to ({reason}): choose another place") from None
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has this name, a broken link included; unlike ``lexists`` it tells of names that cannot be."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -38,13 +52,15 @@ def publish(path: Path, overwrite: bool = False) -> Iterator[Path]:
         OutputError: the folder is not writable, the disk is full, or ``path`` is there already.
     """
     check_output(path, overwrite)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # random: containers that share a folder may share process numbers; without the name, which may be long as it is
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with reports_write_errors(path):
             yield temporary
             os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what failed before says more
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

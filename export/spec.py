@@ -12,6 +12,7 @@ from sparse_detr_deploy.tokens import LevelShapes, check_keep_ratio, num_tokens
 OUTPUTS = ("detections", "raw")
 PRECISIONS = {"fp32": "float32", "fp16": "float16"}  # and what the metadata call them
 _LARGEST_FILE = 2**31 - 1
+_GRAPH = 16 * 2**20  # bytes of nodes, functions and metadata: ten times what was seen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,8 @@ class ExportSpec:
         if self.num_detections < 1:
             raise InputError(f"num_detections is {self.num_detections}, but at least 1 is needed")
 
-    def check_against(self, config: ModelConfig, level_shapes: LevelShapes | None = None) -> None:
-        """Raise :class:`InputError` where a model of ``config`` cannot be exported so."""
+    def check_against(self, config: ModelConfig, level_shapes: LevelShapes | None = None, parameters: int = 0) -> None:
+        """Raise :class:`InputError` where a model of ``config`` with so many ``parameters`` cannot be exported so."""
         if not config.is_sparse and (self.rho is not None or self.dynamic_rho):
             raise InputError(
                 "the checkpoint has a dense encoder (no scoring network), so there is no ρ: leave --rho out"
@@ -83,15 +84,27 @@ class ExportSpec:
             raise InputError(
                 f"a canvas of {self.height}×{self.width} is too small for {config.num_feature_levels} levels: each side needs 32 pixels or more"
             )
-        constants = 4 * config.hidden_dim * self.height * self.width // 64  # bytes of the finest level's embedding
-        if constants > _LARGEST_FILE:
-            raise InputError(
-                f"a canvas of {self.height}×{self.width} is too large: its position embedding alone would fill the 2 GB that an ONNX file may have"
-            )
+        self._check_size(config, level_shapes, parameters)
         if level_shapes is not None and config.two_stage and num_tokens(level_shapes) < config.num_queries:
             raise InputError(
                 f"a canvas of {self.height}×{self.width} has {num_tokens(level_shapes)} tokens, fewer than the {config.num_queries} "
                 "queries that a two-stage model takes from them: use a larger size"
+            )
+
+    def _check_size(self, config: ModelConfig, level_shapes: LevelShapes | None, parameters: int) -> None:
+        """Weights, and without padding the geometry of each token: embedding, proposal, centre and two more numbers."""
+        if level_shapes is not None:
+            tokens = num_tokens(level_shapes)
+        else:  # at least so many: those of the finest level
+            tokens = self.height * self.width // (1024 if config.num_feature_levels == 1 else 64)
+        half = self.precision == "fp16"
+        a_token = 2 * (config.hidden_dim + 1) + 4 * 6 if half else 4 * (config.hidden_dim + 7)
+        weights, constants = parameters * (2 if half else 4), 0 if self.padded else tokens * a_token
+        if constants and weights + constants + _GRAPH > _LARGEST_FILE:
+            raise InputError(
+                f"a canvas of {self.height}×{self.width} is too large: the constants of its {tokens} tokens take "
+                f"{constants / 1e9:.2f} GB beside {weights / 1e9:.2f} GB of weights, and an ONNX file holds "
+                f"{_LARGEST_FILE / 1e9:.2f} GB: use a smaller size, or --padded, whose files do without them"
             )
 
 

@@ -2,33 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import multiprocessing
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, TypeVar
 
 from sparse_detr_deploy.errors import INTERRUPTED_EXIT_CODE, SparseDetrError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+TERMINATED_EXIT_CODE = 143
 EXIT_CODES = (
     "Exit codes: 0 done, 2 unusable input, 3 checkpoint, 4 artefact, 5 verification, 6 output cannot be written, "
-    "7 runtime backend, 8 regression, 9 training diverged, 130 interrupted."
+    "7 runtime backend, 8 regression, 9 training diverged, 130 interrupted, 143 terminated."
 )
 
 
 def reports_errors(function: _Function) -> _Function:
-    """Turn an error of the toolkit into its message and exit code; anything else is a bug and keeps its traceback."""
+    """Turn an error of the toolkit into its message and exit code; anything else is a bug and keeps its traceback.
+
+    SIGTERM (``docker stop``, ``timeout``, a cancelled CI job) ends the program as Ctrl-C does, with its own exit code.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except SparseDetrError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            print("interrupted; nothing half-written is left", file=sys.stderr)
-            sys.exit(INTERRUPTED_EXIT_CODE)
+        with _interrupts_on_sigterm() as terminated:
+            try:
+                return function(*args, **kwargs)
+            except SparseDetrError as error:
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(error.exit_code)
+            except KeyboardInterrupt:
+                print(f"{'terminated' if terminated else 'interrupted'}; nothing half-written is left", file=sys.stderr)
+                sys.exit(TERMINATED_EXIT_CODE if terminated else INTERRUPTED_EXIT_CODE)
 
     return wrapper  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _interrupts_on_sigterm() -> Iterator[list[int]]:
+    """SIGTERM does what Ctrl-C would at that moment; gives a list that is empty until then.
+
+    Nothing is changed in other threads than the main one, which have no say in signals, where SIGTERM is ignored, and
+    where its handler was not installed from Python.
+    """
+    terminated: list[int] = []
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) in (None, signal.SIG_IGN):
+        yield terminated
+        return
+    process = os.getpid()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != process:  # a forked child
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+            return
+        signal.signal(number, signal.SIG_IGN)  # a second one must not disturb the clean-up
+        terminated.append(number)
+        interrupt = signal.getsignal(signal.SIGINT)
+        # a terminal sends Ctrl-C to the processes that this one started as well, and it would wait for them
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGTERM if interrupt is signal.SIG_IGN else signal.SIGINT)
+        if callable(interrupt):
+            interrupt(signal.SIGINT, frame)
+        else:  # Ctrl-C is ignored, or left to the system
+            raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield terminated
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,11 +141,16 @@ class Metadata:
     def _sound(self) -> dict[str, bool]:
         """Whether the fields that running an artefact relies on are what they should be."""
         sizes = (self.height, self.width, self.num_detections, self.num_queries, self.num_classes)
-        names = self.class_names
+        names, documents = self.class_names, (self.model, self.custom_ops, self.checkpoint, self.versions)
         return {
             "name": isinstance(self.name, str),
+            "architecture": isinstance(self.architecture, str),
+            "model, checkpoint, versions, custom_ops, verification": all(
+                isinstance(document, dict) for document in (*documents, self.verification)
+            ),
             "sizes": all(_is_count(size) for size in sizes),
             "level_shapes": isinstance(self.level_shapes, tuple)
+            and len(self.level_shapes) > 0
             and all(
                 isinstance(shape, tuple) and len(shape) == 2 and all(map(_is_count, shape))
                 for shape in self.level_shapes
@@ -153,17 +159,21 @@ class Metadata:
             and len(self.batch) == 3
             and all(map(_is_count, self.batch))
             and self.batch[0] <= self.batch[1] <= self.batch[2],
-            "rho": self.rho is None or (isinstance(self.rho, (int, float)) and 0 < self.rho <= 1),
-            "dynamic_rho": not self.dynamic_rho or self.rho is not None,
+            "rho": self.rho is None or (_is_number(self.rho) and 0 < self.rho <= 1),
+            "dynamic_rho": isinstance(self.dynamic_rho, bool) and not (self.dynamic_rho and self.rho is None),
+            "padded": isinstance(self.padded, bool),
+            "inlined": isinstance(self.inlined, bool),
             "input_dtype": self.input_dtype in ("float32", "uint8"),
+            "precision": self.precision in ("float32", "float16"),
+            "color": self.color == "rgb",
             "outputs": self.outputs in ("detections", "raw"),
             "mean, std": all(
-                isinstance(values, tuple)
-                and len(values) == 3
-                and all(isinstance(value, (int, float)) for value in values)
+                isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
                 for values in (self.mean, self.std)
             )
-            and 0 not in self.std,
+            and all(value > 0 for value in self.std),
+            "gmacs": (self.gmacs_fixed is None or _is_number(self.gmacs_fixed))
+            and _is_number(self.gmacs_per_kept_token),
             "class_names": names is None or (isinstance(names, tuple) and all(isinstance(name, str) for name in names)),
         }
 
@@ -174,3 +184,8 @@ def _tuples(value: Any) -> Any:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and value > 0
+
+
+def _is_number(value: object) -> bool:
+    """Finite, and no ``bool``; JSON also has integers that no float holds."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]

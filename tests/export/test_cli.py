@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner, Result
 
 from sparse_detr_deploy import Detector
 from sparse_detr_deploy.export import cli, pipeline
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
+from sparse_detr_deploy.export.class_names import read_class_names
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.synthetic_image import synthetic_image
+from tests.conftest import Export
 
 SIZE = "96x128"
 
@@ -115,13 +118,59 @@ def heavy_work(*arguments: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("", "empty"), ("a,b\n", "line 2"), ('["a", 1]', "list of strings"), ("[", "JSON list")]
+    ("name", "content", "message"),
+    [
+        ("names", "", "empty"),
+        ("names", "a,b\n\nc\n", "line 2"),
+        ("names", '["a", 1]', "list of strings"),
+        ("names", '{"0": "a"}', "list of strings"),
+        ("names.json", "[", "not a JSON list"),
+        ("names.JSON", "cat\ndog", "not a JSON list"),
+        ("names.json", "[" * 100_000, "not a JSON list"),
+        ("names", "[" * 100_000, "1 class names, but the model has 5"),
+    ],
 )
-def test_class_names_that_are_refused(content: str, message: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "names").write_text(content + ("\nc\n" if "line 2" in message else ""))
-    result = export(tiny_checkpoint, "--output", tmp_path / "out", "--size", SIZE, "--class-names", tmp_path / "names")
+def test_class_names_that_are_refused(
+    name: str, content: str, message: str, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    options = ("--size", SIZE, "--num-detections", 20, "--class-names", tmp_path / name)
+    result = export(tiny_checkpoint, "--output", tmp_path / "out", *options)
     assert result.exit_code == 2
     assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "names"),
+    [
+        ("names.txt", "[background]\ncat\n", ("[background]", "cat")),
+        ("names.txt", "{unused}\ncat\n", ("{unused}", "cat")),
+        ("names", '\ufeff ["cat", "größe"]\n', ("cat", "größe")),
+        ("names.json", '["cat"]', ("cat",)),
+    ],
+)
+def test_class_names(name: str, content: str, names: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_class_names(tmp_path / name) == names
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_was_published_before_a_failure(
+    as_json: bool, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export_tiny: Export
+) -> None:
+    """Is told, and then the error."""
+    protos = [onnx.load(export_tiny().path), onnx.ModelProto()]
+    monkeypatch.setattr(pipeline, "export_onnx", lambda model, spec: protos.pop(0))
+    options = ("--output", tmp_path, "--size", SIZE, "--num-detections", 20, *(["--json"] if as_json else []))
+    result = export(tiny_checkpoint, "--rho", 0.3, "--rho", 0.4, *options)
+    assert result.exit_code == 7
+    assert result.stderr.index("Verified and written") < result.stderr.index("error: r50_rho40_96x128")
+    assert files(tmp_path) == ["r50_rho30_96x128.onnx"]
+    if as_json:
+        assert [document["path"] for document in json.loads(result.stdout)] == [str(tmp_path / files(tmp_path)[0])]
+    else:
+        assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -181,60 +230,92 @@ def test_a_read_only_output(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: 
     assert "Permission denied" in result.stderr
 
 
-def test_a_full_disk(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    """A real one: a file-size limit of the process."""
+def program(prelude: str, checkpoint: Path, folder: Path) -> subprocess.Popen[str]:
+    """The program in a process of its own, after ``prelude``; writes to ``folder / "out"``."""
     command = (
-        "import resource, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000_000, 40_000_000));"
-        "sys.argv = ['sparse-detr-export', *sys.argv[1:]];"
-        "from sparse_detr_deploy.export.cli import main; main()"
+        "import resource, signal, sys, sparse_detr_deploy.export.pipeline as pipeline\n"
+        f"{prelude}\n"
+        "sys.argv = ['sparse-detr-export', *sys.argv[1:]]\n"
+        "from sparse_detr_deploy.export.cli import main\n"
+        "main()\n"
     )
-    arguments = [str(tiny_checkpoint), "--output", str(tmp_path / "out"), "--size", SIZE, "--num-detections", "20"]
-    result = subprocess.run([sys.executable, "-c", command, *arguments], capture_output=True, text=True, check=False)
-    assert result.returncode == 6, result.stderr
-    assert "cannot be written" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert files(tmp_path / "out") == []
+    arguments = [str(checkpoint), "--output", str(folder / "out"), "--size", SIZE, "--num-detections", "20"]
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    return subprocess.Popen(
+        [sys.executable, "-c", command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    )
 
 
-@pytest.fixture
-def interrupted(tiny_checkpoint: Path, tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    def run(moment: str) -> subprocess.CompletedProcess[str]:
-        arguments = [str(tiny_checkpoint), "--output", str(tmp_path / "out"), "--size", SIZE, "--num-detections", "20"]
-        command = (
-            "import signal, sys, sparse_detr_deploy.export.pipeline as pipeline\n"
-            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where tests run in the background
-            f"function = pipeline.{moment}\n"
-            "def announced(*arguments, **named):\n"
-            "    print('now', flush=True)\n"
-            "    return function(*arguments, **named)\n"
-            f"pipeline.{moment} = announced\n"
-            "sys.argv = ['sparse-detr-export', *sys.argv[1:]]\n"
-            "from sparse_detr_deploy.export.cli import main\n"
-            "main()\n"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == "now\n"
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
-
-    return run
+def left_over(folder: Path) -> list[str]:
+    """Our temporary files; PyTorch leaves some of its own."""
+    return [name for name in files(folder) if name.startswith("sparse-detr-")]
 
 
-@pytest.mark.parametrize("moment", ["export_onnx", "verify"])
-def test_interrupted(
-    moment: str, interrupted: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
-    result = interrupted(moment)
-    assert result.returncode == 130, result.stderr
-    assert "interrupted" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert files(tmp_path / "out") == []
+# real ones: a file-size limit of the process
+FULL = (
+    "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    "def fill(*arguments):\n"
+    "    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000_000, 40_000_000))\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("fill()", r"the verification needs \d+ MB .*File too large.*TMPDIR"),
+        (
+            "verify = pipeline.verify\n"
+            "def verified(*arguments):\n"
+            "    result = verify(*arguments)\n"
+            "    fill()\n"
+            "    return result\n"
+            "pipeline.verify = verified",
+            r"no space left for .*r50_rho30_96x128\.onnx \(File too large\)",
+        ),
+    ],
+    ids=["temporary file", "the file itself"],
+)
+def test_a_full_disk(place: str, message: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    process = program(FULL + place, tiny_checkpoint, tmp_path)
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 6, stderr
+    assert re.search(message, stderr), stderr
+    assert "Traceback" not in stderr
+    assert files(tmp_path / "out") == left_over(tmp_path / "tmp") == []
+
+
+# what each signal does at these moments: while the graph is made, while it is compared, and while the file is written
+MOMENTS = ["export_onnx", "verify", "verify_file"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize(("number", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_interrupted(number: str, code: int, word: str, moment: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    prelude = (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where tests run in the background
+        f"function = pipeline.{moment}\n"
+        "def announced(*arguments, **named):\n"
+        "    print('now', flush=True)\n"
+        "    while True: function(*arguments, **named)\n"  # so that the signal surely meets it
+        f"pipeline.{moment} = announced"
+    )
+    process = program(prelude, tiny_checkpoint, tmp_path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "now\n"
+    time.sleep(0.3)
+    if moment == "verify_file":
+        assert [Path(name).suffix for name in files(tmp_path / "out")] == [".part"]
+    process.send_signal(getattr(signal, number))
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == code, stderr
+    assert f"{word}; nothing half-written is left" in stderr
+    assert "Traceback" not in stderr
+    assert files(tmp_path / "out") == left_over(tmp_path / "tmp") == []
 
 
 @pytest.mark.parametrize("package", ["torch", "onnxscript"])

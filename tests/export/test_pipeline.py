@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparse_detr_deploy.errors import BackendError, InputError, OutputError, SparseDetrError
+from sparse_detr_deploy.errors import BackendError, InputError, OutputError, SparseDetrError, VerificationError
 from sparse_detr_deploy.export import pipeline
 from sparse_detr_deploy.export.pipeline import ExportResult, export_artefacts
 from sparse_detr_deploy.export.spec import ExportSpec
@@ -193,7 +195,7 @@ def test_files_that_are_there_are_not_written_over(tiny_model: SparseDETR, tmp_p
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("out of memory\nand more"), AttributeError()])
-@pytest.mark.parametrize("place", ["export_onnx", "verify", "set_metadata"])
+@pytest.mark.parametrize("place", ["export_onnx", "verify", "set_metadata", "verify_file"])
 def test_nothing_is_left_when_it_is_cut_off(
     error: BaseException,
     place: str,
@@ -207,7 +209,7 @@ def test_nothing_is_left_when_it_is_cut_off(
 
     proto = onnx.load(export_tiny().path)
     monkeypatch.setattr(pipeline, "export_onnx", lambda model, spec: proto)
-    monkeypatch.setattr(pipeline, "verify", lambda *arguments: export_tiny().verification)
+    monkeypatch.setattr(pipeline, "verify", lambda *arguments: (export_tiny().verification, None))
     monkeypatch.setattr(pipeline, place, stop)
     wrapped = place == "export_onnx" and error is not KeyboardInterrupt
     with pytest.raises(BackendError if wrapped else error if isinstance(error, type) else type(error)) as caught:
@@ -216,6 +218,77 @@ def test_nothing_is_left_when_it_is_cut_off(
         assert isinstance(caught.value, SparseDetrError)
         assert "out of memory)" in str(caught.value) or "AttributeError" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def rooted(proto: onnx.ModelProto) -> None:
+    """The square roots of the scores in place of the scores."""
+    for node in proto.graph.node:
+        for index, name in enumerate(node.output):
+            if name == "scores":
+                node.output[index] = "squares"
+    proto.graph.node.append(onnx.helper.make_node("Sqrt", ["squares"], ["scores"]))
+
+
+def renamed(proto: onnx.ModelProto) -> None:
+    """An output under another name."""
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["scores"], ["results"]))
+    next(output for output in proto.graph.output if output.name == "scores").name = "results"
+
+
+def unloadable(proto: onnx.ModelProto) -> None:
+    """A graph that reads what nothing writes."""
+    proto.graph.node[3].input[0] = "nothing"
+
+
+@pytest.mark.parametrize(
+    ("tamper", "message"), [(rooted, "score differs"), (renamed, "results"), (unloadable, "does not load")]
+)
+@pytest.mark.parametrize("form", ["plain", "padded", "inlined"])
+def test_the_very_bytes_that_are_published_are_run(
+    form: str,
+    tamper: Callable[[onnx.ModelProto], None],
+    message: str,
+    tiny_model: SparseDETR,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    export_tiny: Export,
+) -> None:
+    """What befalls the graph after it was verified with its probes is found."""
+    proto = onnx.load(export_tiny(padded=form == "padded").path)
+    set_metadata = pipeline.set_metadata
+
+    def tampered(proto: onnx.ModelProto, metadata: Metadata) -> None:
+        set_metadata(proto, metadata)
+        tamper(proto)
+
+    monkeypatch.setattr(pipeline, "export_onnx", lambda model, spec: copy.deepcopy(proto))
+    spec = ExportSpec(*SIZE, rho=0.3, num_detections=20, **FORMS[form])
+    assert len(export_artefacts(tiny_model, [spec], tmp_path / "good")) == 1
+    monkeypatch.setattr(pipeline, "set_metadata", tampered)
+    with pytest.raises(VerificationError, match=f"r50_rho30_96x128.*{message}"):
+        export_artefacts(tiny_model, [spec], tmp_path / "bad")
+    assert list((tmp_path / "bad").iterdir()) == []
+
+
+def test_what_was_published_before_a_failure_is_told(
+    tiny_model: SparseDETR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export_tiny: Export
+) -> None:
+    protos = [onnx.load(export_tiny().path), onnx.ModelProto()]
+    monkeypatch.setattr(pipeline, "export_onnx", lambda model, spec: protos.pop(0))
+    specs = [ExportSpec(*SIZE, rho=rho, num_detections=20) for rho in (0.3, 0.4)]
+    told: list[ExportResult] = []
+    with pytest.raises(BackendError):
+        export_artefacts(tiny_model, specs, tmp_path, published=told.append)
+    assert [result.path.name for result in told] == ["r50_rho30_96x128.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r50_rho30_96x128.onnx"]
+
+
+def test_a_canvas_whose_file_would_be_too_large(tiny_model: SparseDETR, tmp_path: Path) -> None:
+    """The weights count too: the tokens alone would fit."""
+    tokens = 2**31 // (4 * (64 + 7))
+    side = int((tokens * 48) ** 0.5)
+    with pytest.raises(InputError, match="too large"):
+        export_artefacts(tiny_model, [ExportSpec(side, side, rho=0.3)], tmp_path / "out", progress=fail)
 
 
 def test_a_graph_that_is_not_valid(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,45 @@ def test_folders_that_cannot_be_written(tmp_path: Path, place: str) -> None:
     assert isinstance(caught.value, SparseDetrError)
     assert caught.value.exit_code == 6
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not hasattr(os, "pathconf"), reason="needs POSIX")
+def test_a_long_name(tmp_path: Path) -> None:
+    """What the file system takes is written; the temporary file needs no room beside the name."""
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    path = tmp_path / f"{'n' * (longest - 5)}.onnx"
+    with publish(path) as temporary:
+        temporary.write_bytes(b"whole")
+    assert path.read_bytes() == b"whole"
+    with pytest.raises(OutputError, match=r"File name too long.*shorter"):
+        check_output(tmp_path / f"{'n' * (longest - 4)}.onnx")
+    with pytest.raises(OutputError, match=r"File name too long.*shorter"), publish(tmp_path / f"{'n' * 5000}.onnx"):
+        pass
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_clean_up_that_fails_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system that turns read-only between."""
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def write() -> None:
+        with publish(tmp_path / "x.onnx") as temporary:
+            monkeypatch.setattr(Path, "unlink", unlink)
+            temporary.write_bytes(b"half")
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OutputError, match=r"x\.onnx cannot be written \(Input/output error\)"):
+        write()
+
+
+def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
+    with publish(tmp_path / "x.onnx") as one, publish(tmp_path / "x.onnx") as other:
+        assert one != other
+        one.write_bytes(b"one")
+        other.write_bytes(b"other")
+    assert (tmp_path / "x.onnx").read_bytes() == b"one"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the system has no /proc")

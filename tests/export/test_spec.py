@@ -85,6 +85,29 @@ def test_specifications_that_do_not_fit_a_model(changes: dict, config: ModelConf
         spec.check_against(config)
 
 
+@pytest.mark.parametrize(
+    ("size", "changes", "refused"),
+    [
+        ((10_000, 10_000), {}, True),
+        ((9_000, 9_000), {}, False),
+        ((10_000, 10_000), {"precision": "fp16"}, False),
+        ((14_000, 14_000), {"precision": "fp16"}, True),
+        ((10_000, 10_000), {"padded": True}, False),
+        ((40_000, 30_000), {"padded": True}, False),
+    ],
+)
+def test_canvases_that_a_file_can_hold(size: tuple[int, int], changes: dict, refused: bool) -> None:
+    """2 GB: the constants of every level and the weights; files with padding store none of the constants."""
+    height, width = size
+    levels = tuple((-(-height // stride), -(-width // stride)) for stride in (8, 16, 32, 64))
+    spec = ExportSpec(height, width, rho=0.3, **changes)
+    if not refused:
+        spec.check_against(SPARSE, levels, 41_000_000)
+        return
+    with pytest.raises(InputError, match=r"too large: .* GB .*--padded"):
+        spec.check_against(SPARSE, levels, 41_000_000)
+
+
 def test_too_few_tokens_for_the_queries() -> None:
     spec = ExportSpec(96, 128, rho=0.3)
     levels = ((12, 16), (6, 8), (3, 4), (2, 2))

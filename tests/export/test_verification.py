@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import itertools
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +14,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sparse_detr_deploy import native_ops
-from sparse_detr_deploy.errors import OutputError, VerificationError
+from sparse_detr_deploy.errors import BackendError, OutputError, VerificationError
 from sparse_detr_deploy.export import pipeline, verification
-from sparse_detr_deploy.export.comparison import VerificationReport, compare
+from sparse_detr_deploy.export.comparison import compare
 from sparse_detr_deploy.export.pipeline import export_artefacts
 from sparse_detr_deploy.export.spec import ExportSpec
 from sparse_detr_deploy.export.tolerances import BOX_TOLERANCE, RAW_TOLERANCE, SCORE_TOLERANCE
-from sparse_detr_deploy.export.verification import read_verification_images, verify
+from sparse_detr_deploy.export.verification import batches_to_verify, read_verification_images, verify
+from sparse_detr_deploy.export.verification_report import VerificationReport
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import SparseDETR
@@ -176,8 +182,9 @@ def test_a_parameter_that_was_not_carried_over_is_found(
 def test_every_promised_batch_and_ratio_is_run(
     export_tiny: Export, tiny_model: SparseDETR, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = export_tiny(batch=(2, 3, 4))
-    assert result.verification.batches == [2, 3, 4]
+    """Those between too: the detector runs them for the last images of a list."""
+    result = export_tiny(batch=(1, 2, 4))
+    assert result.verification.batches == [1, 2, 3, 4]
     assert result.verification.keep_ratios == [0.3]
     native = native_ops.library_path() is not None
     assert result.verification.kernels == (["function bodies", "native"] if native else ["function bodies"])
@@ -188,9 +195,51 @@ def test_every_promised_batch_and_ratio_is_run(
 
     monkeypatch.setattr(verification, "compare", watch)
     monkeypatch.setattr(native_ops, "library_path", lambda: None)
-    spec = ExportSpec(*SIZE, rho=0.3, num_detections=20, batch=(2, 3, 4))
+    spec = ExportSpec(*SIZE, rho=0.3, num_detections=20, batch=(1, 2, 4))
     verify(tiny_model, spec, onnx.load(result.path), result.metadata)
-    assert seen == [(2, 0.3), (3, 0.3), (4, 0.3)]
+    assert seen == [(1, 0.3), (2, 0.3), (3, 0.3), (4, 0.3)]
+
+
+@given(st.lists(st.integers(1, 200), min_size=3, max_size=3).map(sorted))
+def test_batches_of_a_range(batch: list[int]) -> None:
+    """All of them, or eight, spread, where there are more."""
+    smallest, usual, largest = batch
+    chosen = batches_to_verify((smallest, usual, largest))
+    assert len(chosen) == min(8, largest - smallest + 1)
+    assert chosen == sorted(set(chosen))
+    assert {smallest, usual, largest} <= set(chosen) <= set(range(smallest, largest + 1))
+    gaps = [after - before for before, after in itertools.pairwise(chosen)]
+    assert max(gaps, default=0) <= 2 * ((largest - smallest) / 7 + 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "given_images", "count"),
+    [
+        ({}, None, 1),
+        ({"batch": (1, 2, 4)}, None, 4),
+        ({"padded": True}, None, 3),
+        ({}, 5, 5),
+        ({"batch": (2, 3, 4)}, 5, 5),
+    ],
+)
+def test_images_are_counted_once(
+    changes: dict,
+    given_images: int | None,
+    count: int,
+    export_tiny: Export,
+    tiny_model: SparseDETR,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not once for every batch, ratio and kernel that they are run at."""
+    result = export_tiny(**changes)
+    if given_images is None:
+        assert result.verification.images == result.metadata.verification["images"] == count
+        return
+    monkeypatch.setattr(verification, "compare", lambda *arguments: None)
+    images = [np.full((50, 60, 3), 40 * index, dtype=np.uint8) for index in range(given_images)]
+    spec = ExportSpec(*SIZE, rho=0.3, num_detections=20, **changes)
+    report, _ = verify(tiny_model, spec, onnx.load(result.path), result.metadata, images)
+    assert report.images == count
 
 
 def test_a_dynamic_artefact_is_run_at_several_ratios(dynamic_tiny: pipeline.ExportResult) -> None:
@@ -253,8 +302,72 @@ def test_no_space_for_temporary_files(
 
     proto = onnx.load(export_tiny().path)
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OutputError, match="MB in .*TMPDIR"):
+    with pytest.raises(OutputError, match=r"MB .*No space left on device.*TMPDIR"):
         verify(tiny_model, SPEC, proto, export_tiny().metadata)
+
+
+def test_no_folder_for_temporary_files(
+    tiny_model: SparseDETR, export_tiny: Export, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container that is read-only has none at all."""
+    proto = onnx.load(export_tiny().path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(OutputError, match=r"MB .*No such file or directory.*TMPDIR"):
+        verify(tiny_model, SPEC, proto, export_tiny().metadata)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with pytest.raises(OutputError, match=r"MB .*No usable temporary directory.*TMPDIR"):
+        verify(tiny_model, SPEC, proto, export_tiny().metadata)
+
+
+def test_errors_of_what_is_done_with_the_temporary_file_stay(export_tiny: Export) -> None:
+    with (
+        pytest.raises(FileNotFoundError, match="something else"),
+        verification._probed_file(onnx.load(export_tiny().path), SPEC),
+    ):
+        raise FileNotFoundError("something else")
+
+
+@pytest.mark.parametrize(
+    ("precision", "change", "message"),
+    [
+        (
+            "float16",
+            put("scores", (0, 0), np.inf),
+            "scores holds values that overflow half precision.*--precision fp32$",
+        ),
+        ("float16", add("probe_scores", (0, 7), 0.5), "token scores differ.*--precision fp32$"),
+        ("float16", add("scores", (0, 19), 0.2), "score differs.*--precision fp32$"),
+        (
+            "float32",
+            put("scores", (0, 0), np.inf),
+            "scores holds NaN or infinity.*nothing was published; report it.*r50",
+        ),
+        ("float32", exchange_tokens, "is left out.*nothing was published; report it.*r50"),
+    ],
+)
+def test_what_to_do_is_told(
+    precision: str,
+    change: Change,
+    message: str,
+    tiny_model: SparseDETR,
+    detections_run: tuple[Metadata, Feed, Feed],
+) -> None:
+    metadata, feed, found = detections_run
+    run = (dataclasses.replace(metadata, precision=precision), feed, found)
+    with pytest.raises(VerificationError, match=message):
+        compared(tiny_model, run, change)
+
+
+def test_no_memory_for_the_module(tiny_model: SparseDETR, detections_run: tuple[Metadata, Feed, Feed]) -> None:
+    """PyTorch's own words on a tensor that no machine holds; other errors of it stay what they are."""
+    large, faulty = copy.deepcopy(tiny_model), copy.deepcopy(tiny_model)
+    large.register_forward_pre_hook(lambda *arguments: torch.empty(10**15) and None)
+    with pytest.raises(BackendError, match=r"here.*not enough memory.*smaller --batch or --size"):
+        compared(large, detections_run)
+    faulty.register_forward_pre_hook(lambda *arguments: torch.ones(2) @ torch.ones(3) and None)
+    with pytest.raises(RuntimeError, match="size"):
+        compared(faulty, detections_run)
 
 
 def test_a_file_that_does_not_load(tiny_model: SparseDETR, export_tiny: Export) -> None:
