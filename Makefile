@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(wildcard plugins/onnxruntime/*.cpp plugins/onnxruntime/*.h)
 
-.PHONY: test test-slow demo check types format bench clean
+.PHONY: test test-slow fuzz demo check types format bench clean
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not fuzz"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m "slow"
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pytest -m "fuzz" tests/fuzz
 
 demo: $(STAMP)
 	$(BIN)/python -m sparse_detr_deploy.benchmarks.demo
