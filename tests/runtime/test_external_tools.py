@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparse_detr_deploy.external_tools import run_tool
+from tests.processes import has_ended
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs process groups")
 PROGRAM = """
@@ -24,18 +24,6 @@ def main():
     external_tools.run_tool(["sh", "-c", sys.argv[1]])
 main()
 """
-
-
-def ended(number: int) -> bool:
-    for _ in range(200):
-        try:
-            os.kill(number, 0)
-        except ProcessLookupError:
-            return True
-        if Path(f"/proc/{number}/stat").is_file() and ") Z " in Path(f"/proc/{number}/stat").read_text():
-            return True  # its new parent does not reap it
-        time.sleep(0.05)
-    return False
 
 
 def test_status_and_output() -> None:
@@ -55,4 +43,4 @@ def test_interrupted_all_of_it_ends(prelude: str, number: signal.Signals, tmp_pa
     program.send_signal(number)
     _, errors = program.communicate(timeout=60)
     assert program.returncode == (143 if number == signal.SIGTERM else 130), errors
-    assert all(ended(int(text)) for text in numbers.read_text().split())
+    assert all(has_ended(int(text)) for text in numbers.read_text().split())
