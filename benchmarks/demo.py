@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sparse_detr_deploy import __version__
 from sparse_detr_deploy.benchmarks.cli import check_outputs, console_for_people, run_with_progress, write_outputs
 from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
-from sparse_detr_deploy.errors import BackendError, InputError
+from sparse_detr_deploy.errors import BackendError, InputError, OutputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 RHOS = (0.05, 0.1, 0.3, 0.5, 1.0)
 SHOWN_RHOS = (0.3, 0.1)
+MARK = ".sparse-detr-demo.json"
 _SHOWN_IMAGES = 4
 _LEAST_SCORE = 0.4
 
@@ -49,7 +52,10 @@ def main(
     scenes: int,
     rounds: int,
 ) -> None:
-    """Export a checkpoint at five keep ratios and as one dynamic file, verify, bench with AP, and draw detections."""
+    """Export a checkpoint at five keep ratios and as one dynamic file, verify, bench with AP, and draw detections.
+
+    The output folder must be empty, or the one of an earlier demo, whose files are replaced.
+    """
     if checkpoint is not None and images is None:
         raise InputError("--checkpoint needs --images FOLDER: the generated scenes are for the digit detector")
     if annotations is not None and images is None:
@@ -59,7 +65,7 @@ def main(
         from sparse_detr_deploy.export.checkpoint import load_checkpoint
         from sparse_detr_deploy.export.publish import check_output
         from sparse_detr_deploy.export.spec import parse_size
-        from sparse_detr_deploy.training.coco import write_dataset
+        from sparse_detr_deploy.training.coco import check_dataset, write_dataset
         from sparse_detr_deploy.training.config import read_config
     except ModuleNotFoundError as error:
         raise BackendError(
@@ -76,6 +82,7 @@ def main(
     def leave_out(text: str) -> None:
         console.print(f"left out: {text}", markup=False)
 
+    check_folder(output)
     height, width = parse_size(size or ("160x160" if checkpoint is None else "480x640"))
     model = load_checkpoint(checkpoint or digits_checkpoint())
     if not model.config.is_sparse:
@@ -84,6 +91,9 @@ def main(
     check_outputs(*tables)
     picture = output / "detections.jpg"
     check_output(picture, overwrite=True)
+    if images is None:
+        check_dataset(output / "scenes", "val", overwrite=True)
+    mark_folder(output)
     if images is None:
         run = read_config(digits_checkpoint().with_suffix(".toml"))
         annotations = write_dataset(output / "scenes", run.scenes, "val", scenes, run.val_seed, overwrite=True)
@@ -102,6 +112,30 @@ def main(
         f"written to {output}: artefacts, {', '.join(path.name for path in (*tables, picture))}", markup=False
     )
     console.print(f"{time.monotonic() - started:.0f} s")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise :class:`OutputError` unless ``folder`` is absent, empty, or marked as one of an earlier demo."""
+    try:
+        entries = sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{folder} cannot be used ({reason}): choose another --output") from None
+    if entries and MARK not in entries:
+        raise OutputError(
+            f"{folder} holds {entries[0]} and no {MARK}, so it is not the folder of an earlier demo, and nothing in it "
+            "is written over: remove it, or choose another --output"
+        )
+
+
+def mark_folder(folder: Path) -> None:
+    """Mark ``folder`` as one whose files the next demo may replace."""
+    from sparse_detr_deploy.export.publish import publish
+
+    with publish(folder / MARK, overwrite=True) as temporary:
+        temporary.write_text(json.dumps({"generator": f"sparse-detr-deploy {__version__}"}) + "\n", encoding="utf-8")
 
 
 def _export(
