@@ -126,7 +126,7 @@ def check_folder(folder: Path) -> None:
     if entries and MARK not in entries:
         raise OutputError(
             f"{folder} holds {entries[0]} and no {MARK}, so it is not the folder of an earlier demo, and nothing in it "
-            "is written over: remove it, or choose another --output"
+            "is written over: empty it, or choose another --output"
         )
 
 
