@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 from sparse_detr_deploy.errors import CheckpointError, InputError
 from sparse_detr_deploy.export.inference import check_limits
 from sparse_detr_deploy.modeling import ModelConfig
+from sparse_detr_deploy.plain_values import check_plain
+from sparse_detr_deploy.regular_files import read_text
 from sparse_detr_deploy.training.digits import CLASS_NAMES
 from sparse_detr_deploy.training.scenes import SceneSpec
 
 SALIENCIES = ("dam", "objectness")
 DEVICES = ("cpu", "cuda")
 PASS_STRIDES = (7, 11, 13, 17, 19, 23, 29, 31, 37)
+_MOST_BYTES = 1 << 20
 _Section = TypeVar("_Section")
 
 
@@ -177,9 +180,11 @@ def read_config(path: str | Path) -> TrainingConfig:
 def read_toml(path: Path) -> dict[str, Any]:
     """Content of a TOML file. Raises :class:`InputError` where it cannot be read."""
     try:
-        values: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # TOMLDecodeError is a ValueError
-        raise InputError(f"the config {path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        values: dict[str, Any] = _toml().loads(read_text(path, _MOST_BYTES))
+        check_plain(values)
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "strerror", None) or error
+        raise InputError(f"the config {path} cannot be read ({reason})") from None
     return values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,34 @@ def test_a_file_that_is_no_config_is_named(content: str, tmp_path: Path) -> None
     path.write_text(content)
     with pytest.raises(InputError, match=r"run\.toml"):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (f"seed = {10**400}", "more than 64 bits"),
+        (f"[training]\nlearning_rate = {10**400}", "more than 64 bits"),
+        (f"seed = {'[' * 5000}", "nested too deeply|nested more than"),
+        (f"seed = {'[' * 100}{']' * 100}", "nested more than 64 deep"),
+        (f"{'.'.join('a' * 100)} = 1", "nested more than 64 deep"),
+        ("#" * (1 << 20) + "\n", "larger than 1,048,576 bytes"),
+        (b"seed = '\xff'", "not UTF-8"),
+    ],
+    ids=["seed", "rate", "depth", "depth that TOML takes", "keys", "size", "bytes"],
+)
+def test_a_file_of_absurd_values(content: str | bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=rf"run\.toml cannot be read \(.*({reason})"):
+        read_config(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.toml")
+    for path in (tmp_path / "run.toml", Path("/dev/zero")):
+        with pytest.raises(InputError, match="not a regular file"):
+            read_config(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
