@@ -45,6 +45,9 @@ class PhaseConfig:
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch_size < 1 or self.warm_up < 0:
             raise InputError("steps and warm_up must not be negative, and batch_size must be 1 or more")
+        for name, most in (("steps", 10**9), ("batch_size", 2**16), ("train_images", 10**9)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} is {getattr(self, name)}, but it is at most {most}")
         for name, least in (("learning_rate", 0.0), ("clip_norm", 0.0)):
             if not least < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}, but a number above 0 is needed")
@@ -124,6 +127,9 @@ class TrainingConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, but it must be 1 or more")
+        for name, most in (("workers", 1024), ("val_images", 10**9)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} is {getattr(self, name)}, but it is at most {most}")
         for name in ("seed", "val_seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}, but it must not be negative")
