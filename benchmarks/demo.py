@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from sparse_detr_deploy import __version__
 from sparse_detr_deploy.benchmarks.cli import check_outputs, console_for_people, run_with_progress, write_outputs
 from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
-from sparse_detr_deploy.errors import BackendError, InputError, OutputError
+from sparse_detr_deploy.errors import BackendError, InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +61,7 @@ def main(
     try:
         from sparse_detr_deploy.benchmarks.picture import draw_picture
         from sparse_detr_deploy.export.checkpoint import load_checkpoint
+        from sparse_detr_deploy.export.owned_folder import check_owned, mark_owned
         from sparse_detr_deploy.export.publish import check_output
         from sparse_detr_deploy.export.spec import parse_size
         from sparse_detr_deploy.training.coco import check_dataset, write_dataset
@@ -82,7 +81,7 @@ def main(
     def leave_out(text: str) -> None:
         console.print(f"left out: {text}", markup=False)
 
-    check_folder(output)
+    check_owned(output, MARK, "--output")
     height, width = parse_size(size or ("160x160" if checkpoint is None else "480x640"))
     model = load_checkpoint(checkpoint or digits_checkpoint())
     if not model.config.is_sparse:
@@ -93,7 +92,7 @@ def main(
     check_output(picture, overwrite=True)
     if images is None:
         check_dataset(output / "scenes", "val", overwrite=True)
-    mark_folder(output)
+    mark_owned(output, MARK)
     if images is None:
         run = read_config(digits_checkpoint().with_suffix(".toml"))
         annotations = write_dataset(output / "scenes", run.scenes, "val", scenes, run.val_seed, overwrite=True)
@@ -112,30 +111,6 @@ def main(
         f"written to {output}: artefacts, {', '.join(path.name for path in (*tables, picture))}", markup=False
     )
     console.print(f"{time.monotonic() - started:.0f} s")
-
-
-def check_folder(folder: Path) -> None:
-    """Raise :class:`OutputError` unless ``folder`` is absent, empty, or marked as one of an earlier demo."""
-    try:
-        entries = sorted(path.name for path in folder.iterdir())
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{folder} cannot be used ({reason}): choose another --output") from None
-    if entries and MARK not in entries:
-        raise OutputError(
-            f"{folder} holds {entries[0]} and no {MARK}, so it is not the folder of an earlier demo, and nothing in it "
-            "is written over: empty it, or choose another --output"
-        )
-
-
-def mark_folder(folder: Path) -> None:
-    """Mark ``folder`` as one whose files the next demo may replace."""
-    from sparse_detr_deploy.export.publish import publish
-
-    with publish(folder / MARK, overwrite=True) as temporary:
-        temporary.write_text(json.dumps({"generator": f"sparse-detr-deploy {__version__}"}) + "\n", encoding="utf-8")
 
 
 def _export(

@@ -112,7 +112,7 @@ def processor() -> list[str]:
     except OSError:  # not Linux
         status, brand = run_tool(["sysctl", "-n", "machdep.cpu.brand_string"]) if shutil.which("sysctl") else (1, "")
         return [*found, brand.strip()] if status == 0 else found
-    fields = dict(tuple(part.strip() for part in line.split(":", 1)) for line in lines if ":" in line)
+    fields = {name.strip(): value for name, _, value in (line.partition(":") for line in lines)}
     return [*found, *(" ".join(sorted(fields.get(field, "").split())) for field in _CPU_FIELDS)]
 
 
