@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RHOS = (0.05, 0.1, 0.3, 0.5, 1.0)
 SHOWN_RHOS = (0.3, 0.1)
+MARK = ".sparse-detr-demo.json"
 _SHOWN_IMAGES = 4
 _LEAST_SCORE = 0.4
 
@@ -49,7 +50,10 @@ def main(
     scenes: int,
     rounds: int,
 ) -> None:
-    """Export a checkpoint at five keep ratios and as one dynamic file, verify, bench with AP, and draw detections."""
+    """Export a checkpoint at five keep ratios and as one dynamic file, verify, bench with AP, and draw detections.
+
+    The output folder must be empty, or the one of an earlier demo, whose files are replaced.
+    """
     if checkpoint is not None and images is None:
         raise InputError("--checkpoint needs --images FOLDER: the generated scenes are for the digit detector")
     if annotations is not None and images is None:
@@ -57,9 +61,10 @@ def main(
     try:
         from sparse_detr_deploy.benchmarks.picture import draw_picture
         from sparse_detr_deploy.export.checkpoint import load_checkpoint
+        from sparse_detr_deploy.export.owned_folder import check_owned, mark_owned
         from sparse_detr_deploy.export.publish import check_output
         from sparse_detr_deploy.export.spec import parse_size
-        from sparse_detr_deploy.training.coco import write_dataset
+        from sparse_detr_deploy.training.coco import check_dataset, write_dataset
         from sparse_detr_deploy.training.config import read_config
     except ModuleNotFoundError as error:
         raise BackendError(
@@ -76,6 +81,7 @@ def main(
     def leave_out(text: str) -> None:
         console.print(f"left out: {text}", markup=False)
 
+    check_owned(output, MARK, "--output")
     height, width = parse_size(size or ("160x160" if checkpoint is None else "480x640"))
     model = load_checkpoint(checkpoint or digits_checkpoint())
     if not model.config.is_sparse:
@@ -84,6 +90,9 @@ def main(
     check_outputs(*tables)
     picture = output / "detections.jpg"
     check_output(picture, overwrite=True)
+    if images is None:
+        check_dataset(output / "scenes", "val", overwrite=True)
+    mark_owned(output, MARK)
     if images is None:
         run = read_config(digits_checkpoint().with_suffix(".toml"))
         annotations = write_dataset(output / "scenes", run.scenes, "val", scenes, run.val_seed, overwrite=True)

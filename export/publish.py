@@ -7,20 +7,26 @@ import errno
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sparse_detr_deploy.errors import OutputError, SparseDetrError
 
 
 def check_output(path: Path, overwrite: bool = False) -> None:
-    """Raise :class:`OutputError` where ``path`` cannot be written; makes its folder. Call it before heavy work."""
+    """Raise :class:`OutputError` where ``path`` cannot be written; makes its folder. Call it before heavy work.
+
+    With ``overwrite`` regular files and links are replaced, never a device or a FIFO: the file that is renamed to the
+    name would take its place.
+    """
     folder = path.parent
     try:
         if path.is_dir():
             raise OutputError(f"{path} is a folder, but a file of this name is to be written: choose another place")
         if _is_there(path) and not overwrite:
             raise OutputError(f"{path} exists already: give --force to write over it, or choose another place")
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path} is a device or a FIFO, not a regular file, so it is not replaced: name a file")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
@@ -33,6 +39,32 @@ def check_output(path: Path, overwrite: bool = False) -> None:
                 f"{path} cannot be written ({reason}): choose another place, or one with a shorter name"
             ) from None
         raise OutputError(f"{folder} cannot be written to ({reason}): choose another place") from None
+
+
+def check_replaced(path: Path, suffixes: Sequence[str], start: str = "") -> None:
+    """Raise :class:`OutputError` where ``path`` is a file that is surely not an older result of the same kind.
+
+    For outputs that are written over unasked. A file that is not there, or is empty, may always be written.
+
+    Args:
+        path: of the output.
+        suffixes: of such results, as ``.json``; upper and lower case are the same.
+        start: how the content of such results starts, white space left out.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size == 0:
+            return
+        if path.suffix.lower() in suffixes:
+            with path.open("rb") as file:
+                content = b"".join(file.read(4096 if start else 0).split())
+            if content.startswith("".join(start.split()).encode()):
+                return
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f"{path} is there and cannot be read ({reason}): choose another place") from None
+    raise OutputError(
+        f"{path} is there, and is not an older result of the kind that is to be written: remove it, or choose another place"
+    )
 
 
 def _is_there(path: Path) -> bool:

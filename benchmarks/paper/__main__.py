@@ -31,7 +31,7 @@ def main(
     All of them take about an hour for each seed on two cores.
     """
     try:
-        from sparse_detr_deploy.benchmarks.paper.figures import write_figures, write_result
+        from sparse_detr_deploy.benchmarks.paper.figures import check_results, write_figures, write_result
         from sparse_detr_deploy.benchmarks.paper.running import Laboratory
         from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING, read_runs
         from sparse_detr_deploy.benchmarks.paper.tables import markdown
@@ -44,6 +44,8 @@ def main(
         raise InputError(f"no run is called {', '.join(unknown)}; there are {', '.join(names)}")
     if draw_only and output is None:
         raise InputError("--draw-only draws the results in a folder: give it as --output")
+    if output is not None:
+        check_results(output)
     if not draw_only:
         laboratory = Laboratory(work, runs, jobs, lambda message: click.echo(message, err=True))
         for result in laboratory.results((name, seed) for seed in seeds for name in only or names):

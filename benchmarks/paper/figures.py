@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sparse_detr_deploy.errors import InputError
-from sparse_detr_deploy.export.publish import publish
+from sparse_detr_deploy.errors import InputError, OutputError
+from sparse_detr_deploy.export.publish import check_replaced, publish
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import read_text
 
 RUNS = "runs"
+_MOST_BYTES = 1 << 26
 _RATIOS = {"rho05": 0.05, "rho10": 0.1, "rho30": 0.3, "rho50": 0.5}
 _DEPTHS = (3, 6, 9)
 
@@ -135,9 +138,23 @@ FIGURES = (
 )
 
 
+def check_results(folder: Path) -> None:
+    """Raise :class:`OutputError` where a file that is to be written would take the place of something else."""
+    for figure in FIGURES:
+        data, picture = _files(figure, folder)
+        check_replaced(data, (".json",), '{"title":')
+        if picture.exists() and not data.exists():
+            raise OutputError(f"{picture} is there without {data.name}, so it is none of ours: choose another --output")
+
+
+def _files(figure: Figure, folder: Path) -> tuple[Path, Path]:
+    return folder / f"{figure.name}.json", folder / f"{figure.name}.png"
+
+
 def write_result(result: dict[str, Any], folder: Path) -> Path:
-    """Write one run's result to ``folder/runs``."""
+    """Write one run's result to ``folder/runs``. Raises :class:`OutputError` where that is not possible."""
     path = folder / RUNS / f"{result['name']}_seed{result['seed']}.json"
+    check_replaced(path, (".json",), f'{{"name": "{result["name"]}"')
     with publish(path, overwrite=True) as temporary:
         temporary.write_text(_json(result), encoding="utf-8")
     return path
@@ -152,7 +169,7 @@ def read_results(folder: Path) -> Results:
     found: Results = defaultdict(list)
     for path in sorted((folder / RUNS).glob("*.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            result = parse_json(read_text(path, _MOST_BYTES))
             found[result["name"]].append(result)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is no result of a run ({type(error).__name__}: {error})") from None
@@ -166,13 +183,19 @@ def write_figures(folder: Path) -> list[dict[str, Any]]:
     from sparse_detr_deploy.benchmarks.paper.drawing import draw
 
     results = read_results(folder)
+    check_results(folder)
     written: list[dict[str, Any]] = []
     for figure in FIGURES:
-        lines = [line for line in figure.lines(results) if line.points]
+        try:
+            lines = [line for line in figure.lines(results) if line.points]
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            raise InputError(
+                f"a result in {folder / RUNS} is damaged ({type(error).__name__}: {error}): carry out its run again"
+            ) from None
         if not lines:
             continue
         document = _document(figure, lines)
-        data, picture = folder / f"{figure.name}.json", folder / f"{figure.name}.png"
+        data, picture = _files(figure, folder)
         with publish(data, overwrite=True) as temporary:
             temporary.write_text(_json(document), encoding="utf-8")
         with publish(picture, overwrite=True) as temporary:

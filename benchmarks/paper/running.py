@@ -16,6 +16,8 @@ from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING, run_config
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.export.publish import publish
 from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import read_text
 from sparse_detr_deploy.training.batches import normalised
 from sparse_detr_deploy.training.coco import write_dataset
 from sparse_detr_deploy.training.config import TrainingConfig
@@ -26,13 +28,16 @@ from sparse_detr_deploy.training.cross_attention_map import (
 )
 from sparse_detr_deploy.training.evaluation import evaluate_scenes
 from sparse_detr_deploy.training.parallel import follow_parent
+from sparse_detr_deploy.training.run_folder import CHECKPOINT, LOG, STATE
+from sparse_detr_deploy.training.run_log import RunLog
 from sparse_detr_deploy.training.scenes import Scene
 from sparse_detr_deploy.training.sources import scene_source
-from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, train
+from sparse_detr_deploy.training.trainer import train
 from sparse_detr_deploy.training.weights import inference_model
 
 KEEP_RATIOS = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 RESULT = "result.json"
+_MOST_BYTES = 1 << 26
 _BATCH = 20
 _LOGGED = ("step", "loss", "corr")
 
@@ -99,7 +104,7 @@ def carry_out(job: Job, config: TrainingConfig, folder: Path) -> dict[str, Any]:
     path = folder / RESULT
     told = config.to_dict() | {"dataset": "", "backbone_weights": "" if job[0] == PRETRAINING else PRETRAINING}
     if path.is_file():
-        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        result = _read_result(path)
         if result["config"] != json.loads(json.dumps(told)):
             raise InputError(f"{path} is of another config: remove {folder}, or give another folder to work in")
         return result
@@ -110,8 +115,7 @@ def carry_out(job: Job, config: TrainingConfig, folder: Path) -> dict[str, Any]:
     source = scene_source(config, "val", config.val_images)
     scenes = [source(index) for index in range(config.val_images)]
     ratios: Iterable[float | None] = KEEP_RATIOS if config.model.is_sparse else (None,)
-    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
-    entries = [entry for entry in map(json.loads, lines) if entry["phase"] == "training" and "loss" in entry]
+    entries = [entry for entry in RunLog(folder / LOG).entries() if entry["phase"] == "training" and "loss" in entry]
     result = {
         "name": job[0],
         "seed": job[1],
@@ -126,8 +130,18 @@ def carry_out(job: Job, config: TrainingConfig, folder: Path) -> dict[str, Any]:
     }
     with publish(path, overwrite=True) as temporary:
         temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    written: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return written
+    return _read_result(path)
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    try:
+        result = parse_json(read_text(path, _MOST_BYTES))
+        result["name"], result["seed"], result["seconds"], result["config"]
+        [(entry["rho"], f"{entry['AP']:.3f}") for entry in result["evaluation"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no result of a run ({type(error).__name__}: {error}): move it away") from None
+    checked: dict[str, Any] = result
+    return checked
 
 
 @torch.no_grad()

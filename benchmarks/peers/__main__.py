@@ -12,12 +12,14 @@ import click
 
 from sparse_detr_deploy.benchmarks.peers.settings import Settings
 from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
-from sparse_detr_deploy.errors import BackendError, OutputError
+from sparse_detr_deploy.errors import BackendError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from sparse_detr_deploy.benchmarks.peers.comparing import Row
+
+MARK = ".sparse-detr-peers.json"
 
 
 @click.command(epilog=EXIT_CODES)
@@ -99,10 +101,10 @@ def _work_folder(given: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="peers_") as folder:
             yield Path(folder)
         return
-    try:
-        given.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{given} cannot be made ({error.strerror}): choose another --work") from None
+    from sparse_detr_deploy.export.owned_folder import check_owned, mark_owned
+
+    check_owned(given, MARK, "--work")  # the names of our files are those of sparse-detr-export
+    mark_owned(given, MARK)
     yield given
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from sparse_detr_deploy.build_folder import build_folder
 from sparse_detr_deploy.errors import BackendError, InputError, OutputError
+from sparse_detr_deploy.external_tools import run_tool
 from sparse_detr_deploy.plugin_library import LIBRARY_NAME, cache_folder, plugin_sources, source_key
 
 ALL = "all"
@@ -38,6 +38,8 @@ def build_plugins(
 ) -> Path:
     """Build the library into the cache, or give the one that is there; it appears whole or not at all.
 
+    Two processes that want the same one build it once: the second waits for the first.
+
     Args:
         architectures: compute capabilities, as ``89``; default: all from 75 on that the compiler knows.
         overwrite: build again what is there.
@@ -52,24 +54,36 @@ def build_plugins(
         raise BackendError(
             "the sources of the plugins are missing from this installation: install sparse-detr-deploy again"
         )
-    folder = cache_folder() / f"{key}-{'+'.join(architectures) or ALL}"
+    name = f"{key}-{'+'.join(architectures) or ALL}"
+    folder = cache_folder() / name
     library = folder / LIBRARY_NAME
-    if library.is_file() and not overwrite:
-        library.touch()  # the last one that was asked for is the one that is found
-        return library
-    nvcc = _tools()
     try:
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".build-", dir=cache_folder(), ignore_cleanup_errors=True) as temporary:
-            built = _build(sources, Path(temporary), nvcc, architectures, progress)
-            folder.mkdir(exist_ok=True)
-            os.replace(built, library)
+        if _is_there(library) and not overwrite:
+            return library
+        nvcc = _tools()
+
+        def waiting(holder: str) -> None:
+            progress(f"waiting for {holder}, which builds the same library")
+
+        with build_folder(cache_folder(), name, waiting) as temporary:
+            if overwrite or not _is_there(library):  # whoever was waited for has built it
+                built = _build(sources, temporary, nvcc, architectures, progress)
+                folder.mkdir(exist_ok=True)
+                os.replace(built, library)
     except OSError as error:
         raise OutputError(
             f"the plugin library cannot be written to {folder} ({error.strerror or error}): name another cache by "
             "XDG_CACHE_HOME"
         ) from None
     return library
+
+
+def _is_there(library: Path) -> bool:
+    """Whether it is; the last one that was asked for is the one that is found."""
+    if not library.is_file():
+        return False
+    library.touch()
+    return True
 
 
 def find_nvcc() -> str | None:
@@ -111,8 +125,8 @@ def _build(
 
 
 def _run(command: list[str], failure: str) -> None:
-    """Run a tool; Ctrl-C ends it too, because it is of the same process group."""
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    if result.returncode != 0:
-        lines = [line for line in result.stdout.splitlines() if line.strip()]
+    """Run a tool; interrupted, it ends with the compilers that it has started."""
+    status, output = run_tool(command)
+    if status != 0:
+        lines = [line for line in output.splitlines() if line.strip()]
         raise BackendError(f"{failure}:\n" + "\n".join(lines[-_SHOWN_LINES:]))

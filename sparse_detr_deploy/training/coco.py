@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from sparse_detr_deploy import __version__
 from sparse_detr_deploy.errors import InputError, OutputError
-from sparse_detr_deploy.export.publish import publish
+from sparse_detr_deploy.export.publish import check_output, publish
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import read_text
 from sparse_detr_deploy.training.digits import CLASS_NAMES
+from sparse_detr_deploy.training.folder_swap import check_holds_only, folder_swap
 from sparse_detr_deploy.training.scenes import Scene, SceneSpec, render_scene
+
+_PROGRAM = "sparse-detr-deploy"
+_MOST_BYTES = 1 << 30
 
 
 def coco_dataset(scenes: Sequence[Scene]) -> dict[str, Any]:
@@ -40,37 +44,67 @@ def write_dataset(
 ) -> Path:
     """Write the first ``images`` scenes as ``<split>/000000.png``, … and their annotations as ``<split>.json``.
 
-    Returns the path of the annotations, which are written last.
+    Returns the path of the annotations, which are written last. With ``overwrite`` a data set that this function wrote
+    is replaced: what its annotations name, and nothing else. The old one stays until the new one stands.
 
     Raises:
         InputError: no images are asked for.
-        OutputError: the folder cannot be written to, or holds this split already and ``overwrite`` is not given.
+        OutputError: the folder cannot be written to, or holds this split already and ``overwrite`` is not given, or
+            with ``overwrite`` something that is not of a data set of ours.
     """
     if images < 1:
         raise InputError(f"{images} images are asked for, but a dataset has at least 1")
     folder = Path(folder)
-    target = folder / split
-    with publish(folder / f"{split}.json", overwrite) as annotations, _new_folder(target) as part:
+    file, target = folder / f"{split}.json", folder / split
+    replaced = check_dataset(folder, split, overwrite)
+    with folder_swap(target, replaced) as swap, publish(file, overwrite) as annotations:
         scenes = []
         for index in range(images):
             scene = render_scene(spec, split, seed, index)
-            path = part / f"{index:06d}.png"
+            path = swap.part / f"{index:06d}.png"
             if not cv2.imwrite(str(path), scene.image[:, :, ::-1]):
                 raise OutputError(f"{target} cannot be written to: choose another place")
             scenes.append(scene)
-        annotations.write_text(json.dumps(coco_dataset(scenes)), encoding="utf-8")
-    return folder / f"{split}.json"
+        dataset = {"info": {"generator": f"{_PROGRAM} {__version__}"}, **coco_dataset(scenes)}
+        annotations.write_text(json.dumps(dataset), encoding="utf-8")
+        swap.swap()
+    return file
 
 
-@contextlib.contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder to fill; it takes the place of ``target`` when the block ends well, else it is removed."""
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+def check_dataset(folder: Path, split: str, overwrite: bool = False) -> list[str]:
+    """Raise what :func:`write_dataset` would raise, before any work; gives the names of the files that it replaces.
+
+    Raises:
+        OutputError: as :func:`write_dataset`.
+    """
+    file, target = folder / f"{split}.json", folder / split
+    check_output(file, overwrite)
+    there = target.exists() or target.is_symlink()
+    if there and not overwrite:
+        raise OutputError(
+            f"{target} exists already: choose another place, or give --force to replace a data set of this program"
+        )
+    names = _written_names(file) if file.exists() else []
+    if there:
+        check_holds_only(target, names)
+    return names
+
+
+def _written_names(file: Path) -> list[str]:
+    """The images that the annotations ``file`` names, which :func:`write_dataset` must have written."""
+    remedy = "move it away, or choose another place"
     try:
-        yield part
-        part.chmod(0o755)  # mkdtemp keeps others out
-        if target.exists():
-            shutil.rmtree(target)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        dataset = parse_json(read_text(file, _MOST_BYTES))
+        generator = dataset["info"]["generator"]
+        names = [image["file_name"] for image in dataset["images"]]
+    except OSError as error:
+        raise OutputError(f"{file} is not replaced, because it cannot be read ({error.strerror}): {remedy}") from None
+    except (ValueError, KeyError, TypeError):
+        generator, names = None, []
+    if not isinstance(generator, str) or generator.split(" ")[0] != _PROGRAM:
+        raise OutputError(
+            f"{file} is not replaced, because it does not say that {_PROGRAM} wrote it (info.generator): {remedy}"
+        )
+    if not all(isinstance(name, str) and name == Path(name).name != ".." for name in names):
+        raise OutputError(f"{file} is not replaced, because it names images in other folders: {remedy}")
+    return names

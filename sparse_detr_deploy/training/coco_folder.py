@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
 import numpy as np
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import check_regular, read_text
 from sparse_detr_deploy.training.digits import CLASS_NAMES
 from sparse_detr_deploy.training.scenes import Scene
 
+_MOST_BYTES = 1 << 30
 _SLACK = 0.5  # pixels that a box may stick out, by rounding
 
 
@@ -44,7 +46,7 @@ class CocoFolder:
             if image["id"] in self._positions:
                 raise InputError(f"{self.file}: two images have the id {image['id']}")
             self._positions[image["id"]] = len(self.names)
-            self.names.append(str(image["file_name"]))
+            self.names.append(self._name(image["file_name"]))
         missing = [name for name in self.names if not (self.images / name).is_file()]
         if missing:
             raise InputError(
@@ -63,16 +65,23 @@ class CocoFolder:
 
     def _read(self) -> dict[str, Any]:
         try:
-            dataset: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+            dataset: dict[str, Any] = parse_json(read_text(self.file, _MOST_BYTES))
             for image in dataset["images"]:
                 hash(image["id"]), image["file_name"], image["height"], image["width"]
             for entry in dataset["annotations"]:
                 entry["id"], hash(entry["image_id"]), entry["category_id"], [value / 1 for value in entry["bbox"]]
         except (OSError, ValueError) as error:
-            raise InputError(f"the annotations {self.file} cannot be read ({error})") from None
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"the annotations {self.file} cannot be read ({reason})") from None
         except (KeyError, TypeError) as error:
             raise InputError(f"{self.file} is not a COCO detection file ({type(error).__name__}: {error})") from None
         return dataset
+
+    def _name(self, name: object) -> str:
+        path = PurePath(name) if isinstance(name, str) else PurePath()
+        if not path.name or path.is_absolute() or ".." in path.parts or "\0" in str(path):
+            raise InputError(f"{self.file} names an image {name!r}, which is no name of a file in {self.images}")
+        return str(path)
 
     def _box(self, entry: dict[str, Any], height: int, width: int) -> list[float]:
         if len(entry["bbox"]) != 4:
@@ -106,7 +115,11 @@ class CocoFolder:
             InputError: it cannot be read, or is not of the size that the annotations say.
         """
         path = self.images / self.names[index]
-        image = cv2.imread(str(path))
+        try:
+            check_regular(path)  # it may have changed since
+            image = cv2.imread(str(path))
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): write the data set again") from None
         if image is None:
             raise InputError(f"{path} is no image that can be read: write the data set again")
         if image.shape[:2] != self.size:

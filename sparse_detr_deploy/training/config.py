@@ -13,12 +13,15 @@ from typing import Any, TypeVar
 from sparse_detr_deploy.errors import CheckpointError, InputError
 from sparse_detr_deploy.export.inference import check_limits
 from sparse_detr_deploy.modeling import ModelConfig
+from sparse_detr_deploy.plain_values import check_plain
+from sparse_detr_deploy.regular_files import read_text
 from sparse_detr_deploy.training.digits import CLASS_NAMES
 from sparse_detr_deploy.training.scenes import SceneSpec
 
 SALIENCIES = ("dam", "objectness")
 DEVICES = ("cpu", "cuda")
 PASS_STRIDES = (7, 11, 13, 17, 19, 23, 29, 31, 37)
+_MOST_BYTES = 1 << 20
 _Section = TypeVar("_Section")
 
 
@@ -42,6 +45,9 @@ class PhaseConfig:
     def __post_init__(self) -> None:
         if self.steps < 0 or self.batch_size < 1 or self.warm_up < 0:
             raise InputError("steps and warm_up must not be negative, and batch_size must be 1 or more")
+        for name, most in (("steps", 10**9), ("batch_size", 2**16), ("train_images", 10**9)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} is {getattr(self, name)}, but it is at most {most}")
         for name, least in (("learning_rate", 0.0), ("clip_norm", 0.0)):
             if not least < getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}, but a number above 0 is needed")
@@ -121,6 +127,9 @@ class TrainingConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, but it must be 1 or more")
+        for name, most in (("workers", 1024), ("val_images", 10**9)):
+            if getattr(self, name) > most:
+                raise InputError(f"{name} is {getattr(self, name)}, but it is at most {most}")
         for name in ("seed", "val_seed"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}, but it must not be negative")
@@ -177,9 +186,11 @@ def read_config(path: str | Path) -> TrainingConfig:
 def read_toml(path: Path) -> dict[str, Any]:
     """Content of a TOML file. Raises :class:`InputError` where it cannot be read."""
     try:
-        values: dict[str, Any] = _toml().loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # TOMLDecodeError is a ValueError
-        raise InputError(f"the config {path} cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        values: dict[str, Any] = _toml().loads(read_text(path, _MOST_BYTES))
+        check_plain(values)
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "strerror", None) or error
+        raise InputError(f"the config {path} cannot be read ({reason})") from None
     return values
 
 

@@ -6,13 +6,8 @@ and gradients of the kernel against it.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import shutil
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+import importlib.util
 from typing import Any
 
 import torch
@@ -22,9 +17,7 @@ from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.modeling.attention import MSDeformAttn
 from sparse_detr_deploy.modeling.ops.ms_deform_attn import sampling_locations
 from sparse_detr_deploy.tokens import LevelShapes
-
-_SOURCE = Path(__file__).parent / "csrc" / "ms_deform_attn.cpp"
-_FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math"]
+from sparse_detr_deploy.training.kernel_build import MODULE, REMEDY, built_kernel
 
 
 @functools.cache
@@ -32,30 +25,19 @@ def load_kernel() -> Any:
     """Compile (once a machine and version) and load the kernel.
 
     Raises:
-        BackendError: no compiler, or it failed.
+        BackendError: no compiler, it failed, or the kernel cannot be loaded.
+        OutputError: the user's cache cannot be written.
     """
-    if shutil.which("c++") is None and shutil.which("g++") is None:
-        raise BackendError("the attention kernel needs a C++ compiler (g++ or clang++): set native_attention = false")
-    from torch.utils.cpp_extension import load
-
+    path = built_kernel()
+    spec = importlib.util.spec_from_file_location(MODULE, path)
+    assert spec is not None
+    assert spec.loader is not None
     try:
-        with _installed_programs():
-            return load("sparse_detr_training_attention", [str(_SOURCE)], extra_cflags=_FLAGS)
-    except (RuntimeError, ImportError, OSError) as error:
-        raise BackendError(
-            f"the attention kernel cannot be compiled ({str(error).splitlines()[0]}): set native_attention = false"
-        ) from None
-
-
-@contextlib.contextmanager
-def _installed_programs() -> Iterator[None]:
-    """PyTorch looks for ninja on the path, where a virtual environment that is not activated does not put it."""
-    before = os.environ.get("PATH", "")
-    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), before])
-    try:
-        yield
-    finally:
-        os.environ["PATH"] = before
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise BackendError(f"the attention kernel {path} cannot be loaded ({error}): {REMEDY}") from None
+    return module
 
 
 def use_native_attention(model: nn.Module) -> None:

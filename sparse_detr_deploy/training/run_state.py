@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,8 @@ import torch
 
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.export.publish import publish
+from sparse_detr_deploy.regular_files import check_regular
+from sparse_detr_deploy.training.phases import PHASES
 
 _FIXED = ("model", "scenes", "dataset", "seed", "saliency", "backbone_weights")  # of the config, for a whole run
 
@@ -33,14 +38,37 @@ def read_state(path: Path, config: dict[str, Any], device: torch.device) -> dict
     Raises:
         InputError: it is damaged, or of a run with another architecture, seed, or start.
     """
-    try:
+    with reports_damage(path):
+        check_regular(path)
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        theirs = state["config"]
-    except Exception as error:  # a damaged file may fail anywhere in the reader
-        raise InputError(f"{path} is damaged ({type(error).__name__}): remove it to start anew") from None
-    for section in _FIXED:
-        if config[section] != theirs.get(section, config[section]):
-            raise InputError(
-                f"{path} is of a run with another {section}: give another output folder, or the config it was made with"
-            )
+        other = next((name for name in _FIXED if config[name] != state["config"].get(name, config[name])), None)
+        _check_progress(state)
+    if other is not None:
+        raise InputError(
+            f"{path} is of a run with another {other}: give another output folder, or the config it was made with"
+        )
     return state
+
+
+@contextlib.contextmanager
+def reports_damage(path: Path) -> Iterator[None]:
+    """Turn whatever the block, which reads a state, raises into an :class:`InputError`."""
+    try:
+        yield
+    except Exception as error:  # a damaged file may fail anywhere in the reader
+        raise InputError(
+            f"{path} is damaged, or not the state of a training run ({type(error).__name__}): give another output "
+            "folder, or remove it to start anew"
+        ) from None
+
+
+def _check_progress(state: dict[str, Any]) -> None:
+    """Raise ``ValueError`` where the state does not say how far its run has come, or says it of no run of ours."""
+    counts = all(type(state[name]) is int and 0 <= state[name] < 2**63 for name in ("step", "images"))
+    if not counts or state["phase"] not in PHASES or not 0 <= float(state["seconds"]) < math.inf:
+        raise ValueError("no phase, step, images and seconds of a run")
+    parts = (state["model"], state["average"]["state"], *state["optimizer"]["state"].values())
+    tensors = [value for part in parts for value in part.values() if isinstance(value, torch.Tensor)]
+    # views may be endless, and are as small as their storage only until the optimizer copies them
+    if any(tensor.nbytes > tensor.untyped_storage().nbytes() for tensor in tensors):
+        raise ValueError("a tensor that is larger than its storage")

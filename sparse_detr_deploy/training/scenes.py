@@ -15,6 +15,7 @@ from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.training.digits import SPLITS, Digits, load_split
 
 SMALLEST, LARGEST = 12, 96
+_MOST_PIXELS, _MOST_THINGS = 4096, 1000  # of a side; of one kind on a scene
 _INK = 0.5  # alpha from which a pixel counts as part of the digit's box
 _TRIES = 12
 _MAX_COVERED = 0.1  # share of the smaller of two boxes that the other may cover
@@ -38,10 +39,14 @@ class SceneSpec:
     empty_share: float = 0.03
 
     def __post_init__(self) -> None:
+        if not (1 <= self.height <= _MOST_PIXELS and 1 <= self.width <= _MOST_PIXELS):
+            raise InputError(f"scenes of {self.height}×{self.width} pixels: each side is 1 to {_MOST_PIXELS}")
         for name in ("objects", "distractors", "strokes", "sizes"):
             least, most = getattr(self, name)
             if not 0 <= least <= most:
                 raise InputError(f"{name} is {least} to {most}, but 0 ≤ least ≤ most is needed")
+            if name != "sizes" and most > _MOST_THINGS:
+                raise InputError(f"{name} is {least} to {most}, but there are at most {_MOST_THINGS} on a scene")
         if self.sizes[0] < 8 or self.sizes[1] > min(self.height, self.width):
             raise InputError(f"digits of {self.sizes} pixels are below 8 or do not fit {self.height}×{self.width}")
         if not 0 <= self.rotation <= 30:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sparse_detr_deploy.errors import DivergenceError, InputError
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
-from sparse_detr_deploy.export.publish import check_output
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.training.batches import SceneStream
 from sparse_detr_deploy.training.config import PhaseConfig, TrainingConfig
@@ -22,12 +21,12 @@ from sparse_detr_deploy.training.native_attention import load_kernel, use_native
 from sparse_detr_deploy.training.optimizer import build_optimizer, learning_rate, set_learning_rate, set_weight_decay
 from sparse_detr_deploy.training.parallel import average_gradients, launch, mean_over_workers
 from sparse_detr_deploy.training.phases import PHASES, DensePhase, DetectorPhase
+from sparse_detr_deploy.training.run_folder import CHECKPOINT, LOG, STATE, run_folder
 from sparse_detr_deploy.training.run_log import RunLog
-from sparse_detr_deploy.training.run_state import read_state, write_state
+from sparse_detr_deploy.training.run_state import read_state, reports_damage, write_state
 from sparse_detr_deploy.training.sources import check_sources, scene_source
 from sparse_detr_deploy.training.weights import MovingAverage, check_canvas, inference_model, initial_model
 
-STATE, LOG, CHECKPOINT = "state.pt", "log.jsonl", "checkpoint.pth"
 _OBJECTIVES: dict[str, Callable[[TrainingConfig, SparseDETR], DensePhase | DetectorPhase]]
 _OBJECTIVES = {"pretraining": DensePhase, "training": DetectorPhase}
 _log = logging.getLogger(__name__)
@@ -36,23 +35,24 @@ _log = logging.getLogger(__name__)
 def train(config: TrainingConfig, folder: str | Path) -> Path:
     """Train, or go on where ``folder``'s state stopped; returns the path of the checkpoint (official layout).
 
-    ``folder`` gets ``state.pt`` (to go on from), ``log.jsonl`` and ``checkpoint.pth`` (averaged weights).
+    ``folder`` gets ``state.pt`` (to go on from), ``log.jsonl`` and ``checkpoint.pth`` (averaged weights). It is new,
+    empty, or the folder of a run, and has one run at a time.
 
     Raises:
         InputError: the state in ``folder`` is of another run, or the config's data set or backbone is not usable.
         CheckpointError: the config's ``backbone_weights`` cannot be read.
         DivergenceError: the loss became NaN or infinite; the last state stays.
-        OutputError: the folder cannot be written to.
+        OutputError: the folder cannot be written to, holds files of somebody else, or another run goes on in it.
     """
     folder = Path(folder)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise InputError('device is "cuda", but PyTorch finds no GPU here: set device = "cpu"')
     check_canvas(config.model, config.scenes.height, config.scenes.width)
     check_sources(config)
-    check_output(folder / STATE, overwrite=True)
-    if config.native_attention:
-        load_kernel()  # once, before the workers start
-    launch(config.workers, _run, config, folder)
+    with run_folder(folder):
+        if config.native_attention:
+            load_kernel()  # once, before the workers start
+        launch(config.workers, _run, config, folder)
     return folder / CHECKPOINT
 
 
@@ -233,6 +233,13 @@ class Trainer:
                 self.log.keep(-1)
             return
         state = read_state(path, self.config.to_dict(), self.device)
+        with reports_damage(path):
+            self._restore(state)
+        if self.rank == 0:
+            self.log.keep(self.images)
+        _log.info("going on from %s: %s, step %d", path, self.phase, self.step)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.phase, self.step, self.images = state["phase"], state["step"], state["images"]
         self.seconds = state["seconds"]
         self.optimizer = build_optimizer(self.model, self._phase_config(self.phase))
@@ -240,6 +247,3 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         set_weight_decay(self.optimizer, self._phase_config(self.phase).weight_decay)
         self.average.load_state_dict(state["average"])
-        if self.rank == 0:
-            self.log.keep(self.images)
-        _log.info("going on from %s: %s, step %d", path, self.phase, self.step)

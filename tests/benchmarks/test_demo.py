@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from sparse_detr_deploy.benchmarks.demo import RHOS, main
+from sparse_detr_deploy.benchmarks import demo
+from sparse_detr_deploy.benchmarks.demo import MARK, RHOS, main
 from sparse_detr_deploy.benchmarks.kept_tokens import draw_kept_tokens
 from sparse_detr_deploy.benchmarks.running import RunSettings, run
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
@@ -43,6 +45,41 @@ def test_annotations_without_images_are_refused(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["--annotations", "val.json", "--output", str(tmp_path / "demo")])
     assert result.exit_code == 2
     assert "--annotations needs --images" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["plot.png", "results.json", "scenes/val/holiday.jpg", "thin18_rho30_160x160.onnx"])
+def test_a_folder_of_somebody_else_is_refused_before_any_work(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_export", lambda *arguments: pytest.fail("work was begun"))
+    file = tmp_path / "mine" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"mine")
+    result = CliRunner().invoke(main, ["--output", str(tmp_path / "mine"), "--scenes", "1"])
+    assert result.exit_code == 6, result.output
+    assert f"holds {Path(name).parts[0]} and no {MARK}" in result.stderr
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [file]
+    assert file.read_bytes() == b"mine"
+
+
+def test_a_folder_of_an_earlier_demo_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But what somebody has put among its scenes stays."""
+
+    class Begun(Exception):
+        pass
+
+    def begin(*arguments: Any) -> Any:
+        raise Begun
+
+    monkeypatch.setattr(demo, "_export", begin)
+    for scenes in ("3", "2"):
+        with pytest.raises(Begun):
+            CliRunner().invoke(main, ["--output", str(tmp_path), "--scenes", scenes], catch_exceptions=False)
+        assert len(list((tmp_path / "scenes" / "val").iterdir())) == int(scenes)
+    (tmp_path / "scenes" / "val" / "holiday.jpg").write_bytes(b"mine")
+    result = CliRunner().invoke(main, ["--output", str(tmp_path), "--scenes", "1"], catch_exceptions=False)
+    assert result.exit_code == 6
+    assert "holiday.jpg in it" in result.stderr
 
 
 def test_average_precision_of_the_exported_file_is_that_of_torch(tmp_path: Path) -> None:

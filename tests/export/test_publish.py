@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparse_detr_deploy.errors import InputError, OutputError, SparseDetrError
-from sparse_detr_deploy.export.publish import check_output, publish
+from sparse_detr_deploy.export.publish import check_output, check_replaced, publish
 
 
 def test_a_file_appears(tmp_path: Path) -> None:
@@ -164,3 +164,39 @@ def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
 def test_a_read_only_file_system() -> None:
     with pytest.raises(OutputError, match="cannot be written to"):
         check_output(Path("/proc/sparse-detr/x.onnx"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_device_or_fifo_is_not_replaced(tmp_path: Path) -> None:
+    """``--json /dev/null`` of root would put a regular file there."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("/dev/null")
+    for path in (tmp_path / "fifo", tmp_path / "link"):
+        before = path.lstat()
+        with pytest.raises(OutputError, match="not a regular file"), publish(path, overwrite=True) as temporary:
+            temporary.write_bytes(b"content")
+        assert os.path.samestat(path.lstat(), before)
+    assert {path.name for path in tmp_path.iterdir()} == {"fifo", "link"}
+
+
+def test_only_older_results_are_written_over_unasked(tmp_path: Path) -> None:
+    start = '{"kind": "results"'
+    for name, content, good in (
+        ("old.json", '{\n "kind": "results",\n "rows": []}', True),
+        ("OLD.JSON", '{"kind":"results"}', True),
+        ("empty.json", "", True),
+        ("engine.json", '{"engine": {}}', False),
+        ("model.onnx", '{"kind": "results"}', False),
+        ("bytes.json", "\0\1", False),
+    ):
+        path = tmp_path / name
+        path.write_text(content)
+        if good:
+            check_replaced(path, (".json",), start)
+        else:
+            with pytest.raises(OutputError, match=rf"{name} is there, and is not an older result"):
+                check_replaced(path, (".json",), start)
+        assert path.read_text() == content
+    check_replaced(tmp_path / "new.onnx", (".json",))
+    (tmp_path / "any.csv").write_text("a,b\n")
+    check_replaced(tmp_path / "any.csv", (".csv",))

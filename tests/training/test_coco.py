@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,131 @@ def test_the_training_set_is_as_large_as_training_asks_for(tmp_path: Path, monke
     result = CliRunner().invoke(main, ["digits", "--write-dataset", str(tmp_path), "--split", "train"])
     assert result.exit_code == 0, result.output
     assert asked[0][2:] == ("train", 16000, 0, False)
+
+
+def _tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _force(folder: Path) -> Any:
+    return CliRunner().invoke(main, ["digits", "--write-dataset", str(folder), "--images", "2", "--force"])
+
+
+def test_a_folder_of_somebody_else_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "holiday.jpg").write_bytes(b"a picture")
+    before = _tree(tmp_path)
+    result = CliRunner().invoke(main, ["digits", "--write-dataset", str(tmp_path), "--images", "2"])
+    assert result.exit_code == 6
+    assert f"{tmp_path / 'val'} exists already" in result.stderr
+    forced = _force(tmp_path)
+    assert forced.exit_code == 6
+    assert "holiday.jpg in it is not of the data set" in forced.stderr
+    assert _tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": [{"file_name": "000000.png"}], "annotations": [], "categories": []},
+        {"info": {"generator": "another program"}, "images": [{"file_name": "000000.png"}]},
+        {"info": {"generator": ["sparse-detr-deploy"]}, "images": [{"file_name": "000000.png"}]},
+        {"info": {"generator": "sparse-detr-deploy 0.2"}, "images": [{"file_name": "../000000.png"}]},
+        {"info": {"generator": "sparse-detr-deploy 0.2"}, "images": [{"file_name": ["000000.png"]}]},
+        {"info": {"generator": "sparse-detr-deploy 0.2"}, "images": 3},
+        [],
+    ],
+)
+def test_annotations_of_somebody_else_are_not_written_over(content: Any, tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "000000.png").write_bytes(b"a picture")
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    before = _tree(tmp_path)
+    forced = _force(tmp_path)
+    assert forced.exit_code == 6, forced.output
+    assert "val.json is not replaced" in forced.stderr
+    assert _tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "link to the folder"])
+def test_what_was_put_into_a_data_set_is_not_removed(kind: str, tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", SPEC, "val", 3)
+    val = tmp_path / "data" / "val"
+    if kind == "file":
+        (val / "notes.txt").write_text("mine")
+    elif kind == "folder":
+        (val / "more").mkdir()
+    elif kind == "link":
+        (val / "000001.png").unlink()
+        (val / "000001.png").symlink_to(tmp_path / "elsewhere")
+    else:
+        val.rename(tmp_path / "elsewhere")
+        val.symlink_to(tmp_path / "elsewhere")
+    before = _tree(tmp_path)
+    with pytest.raises(OutputError, match="is not replaced"):
+        write_dataset(tmp_path / "data", SPEC, "val", 2, overwrite=True)
+    assert _tree(tmp_path) == before
+
+
+def test_what_comes_while_it_is_written_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path, SPEC, "val", 2)
+    before = _tree(tmp_path)
+
+    def render(*arguments: Any) -> Any:
+        (tmp_path / "val" / "late.txt").write_text("mine")
+        return render_scene(*arguments)
+
+    monkeypatch.setattr("sparse_detr_deploy.training.coco.render_scene", render)
+    with pytest.raises(OutputError, match=r"late\.txt in it"):
+        write_dataset(tmp_path, SPEC, "val", 1, overwrite=True)
+    assert _tree(tmp_path) == {**before, "val/late.txt": b"mine"}
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()], ids=["error", "interrupt"])
+@pytest.mark.parametrize("call", [("rename", 0), ("rename", 1), ("replace", 0)], ids=str)
+def test_the_old_one_comes_back(
+    call: tuple[str, int], error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the renames fails: old folder aside, new folder, annotations."""
+    write_dataset(tmp_path, SPEC, "val", 3)
+    before = _tree(tmp_path)
+    name, failing = call
+    real, done = getattr(os, name), 0
+
+    def fails_once(source: Path, target: Path) -> None:
+        nonlocal done
+        done += 1
+        if done == failing + 1:
+            raise error
+        real(source, target)
+
+    monkeypatch.setattr(os, name, fails_once)
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OutputError):
+        write_dataset(tmp_path, SPEC, "val", 2, overwrite=True)
+    assert _tree(tmp_path) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"val", "val.json"}
+
+
+def test_the_old_one_comes_back_though_the_new_one_was_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_dataset(tmp_path, SPEC, "val", 2)
+    before = _tree(tmp_path)
+
+    def render(*arguments: Any) -> Any:
+        for part in tmp_path.glob(".val.*.part"):
+            shutil.rmtree(part)
+        return render_scene(*arguments)
+
+    monkeypatch.setattr("sparse_detr_deploy.training.coco.render_scene", render)
+    with pytest.raises(OutputError):
+        write_dataset(tmp_path, SPEC, "val", 1, overwrite=True)
+    assert _tree(tmp_path) == before
+
+
+def test_an_old_one_that_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_dataset(tmp_path, SPEC, "val", 2)
+    monkeypatch.setattr(Path, "rmdir", lambda path: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+    write_dataset(tmp_path, SPEC, "val", 1, overwrite=True)
+    assert [path.name for path in (tmp_path / "val").iterdir()] == ["000000.png"]
+    assert "cannot be removed (Read-only file system)" in caplog.text

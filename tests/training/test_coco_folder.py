@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,12 @@ def test_training_from_a_folder_is_training_from_its_scenes(folder: Path, tmp_pa
         (lambda data: data["annotations"][0].update(bbox=[96.2, 10, 0.2, 5]), "annotation 1 is empty"),
         (lambda data: data["annotations"][0].update(bbox=[-0.4, 10, 0.3, 5]), "annotation 1 is empty"),
         (lambda data: data["annotations"][0].update(bbox=[math.nan, 10, 5, 5]), "annotation 1 lies outside"),
+        (lambda data: data["images"][0].update(file_name="/etc/passwd"), "names an image '/etc/passwd'"),
+        (lambda data: data["images"][0].update(file_name="../val/000000.png"), "names an image '../val/000000.png'"),
+        (lambda data: data["images"][0].update(file_name="\0"), "names an image"),
+        (lambda data: data["images"][0].update(file_name=[3]), r"names an image \[3\]"),
+        (lambda data: data["annotations"][0].update(bbox=[10**400, 10, 5, 5]), "more than 64 bits"),
+        (lambda data: data["annotations"][0].update(bbox=[-(10**400), 10, 5, 5]), "more than 64 bits"),
         (lambda data: data["annotations"][0].update(bbox="1234"), "not a COCO detection file"),
         (lambda data: data["annotations"][0].update(category_id=True), "class True"),
         (lambda data: _drop_last_image(data), "train.json has 7 images, but train_images is 8"),
@@ -120,3 +127,22 @@ def test_an_image_without_objects_is_read(folder: Path) -> None:
     _change(folder / "train.json", lambda data: data["annotations"].clear())
     scene = CocoFolder(folder, "train", 96, 96).scene(0)
     assert scene.boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("content", ["[" * 5000, '{"images": ' + "[" * 900 + "]" * 900 + "}", "\x00", b"\xff\xfe", "7"])
+def test_annotations_that_are_none(content: str | bytes, folder: Path) -> None:
+    (folder / "train.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"train\.json"):
+        CocoFolder(folder, "train", 96, 96)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_is_not_waited_for(folder: Path) -> None:
+    read = CocoFolder(folder, "train", 96, 96)
+    for name in ("train/000000.png", "train.json"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    with pytest.raises(InputError, match=r"000000\.png cannot be read \(it is a FIFO"):
+        read.scene(0)
+    with pytest.raises(InputError, match=r"train\.json cannot be read \(it is a FIFO"):
+        CocoFolder(folder, "train", 96, 96)

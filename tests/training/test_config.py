@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def test_there_are_shipped_configs() -> None:
         ({"training": {"steps": 199}}, "warm_up is 200 of 199 steps"),
         ({"seed": -1}, "seed is -1"),
         ({"val_seed": -1}, "val_seed is -1"),
+        ({"scenes": {"height": 2**63, "width": 96}}, "scenes of 9223372036854775808×96 pixels"),
+        ({"scenes": {"height": 0, "width": 96}}, "scenes of 0×96 pixels"),
+        ({"scenes": {"objects": [1, 2**63]}}, "objects is 1 to 9223372036854775808, but there are at most 1000"),
+        ({"training": {"steps": 2**63}}, "steps is 9223372036854775808, but it is at most"),
+        ({"training": {"steps": 300, "batch_size": 2**40}}, "batch_size is 1099511627776"),
+        ({"training": {"steps": 300, "train_images": 2**62}}, "train_images is"),
+        ({"workers": 2**40}, "workers is"),
+        ({"val_images": 2**62}, "val_images is"),
         ({"classes_first": 3}, "classes_first is 3 of the pretraining's 2 steps"),
         ({"model": {**MODEL, "nheads": 0}}, "nheads"),
         ({"model": {**MODEL, "dec_layers": 0}}, "dec_layers is 0"),
@@ -85,6 +94,34 @@ def test_a_file_that_is_no_config_is_named(content: str, tmp_path: Path) -> None
     path.write_text(content)
     with pytest.raises(InputError, match=r"run\.toml"):
         read_config(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (f"seed = {10**400}", "more than 64 bits"),
+        (f"[training]\nlearning_rate = {10**400}", "more than 64 bits"),
+        (f"seed = {'[' * 5000}", "nested too deeply|nested more than"),
+        (f"seed = {'[' * 100}{']' * 100}", "nested more than 64 deep"),
+        (f"{'.'.join('a' * 100)} = 1", "nested more than 64 deep"),
+        ("#" * (1 << 20) + "\n", "larger than 1,048,576 bytes"),
+        (b"seed = '\xff'", "not UTF-8"),
+    ],
+    ids=["seed", "rate", "depth", "depth that TOML takes", "keys", "size", "bytes"],
+)
+def test_a_file_of_absurd_values(content: str | bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=rf"run\.toml cannot be read \(.*({reason})"):
+        read_config(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.toml")
+    for path in (tmp_path / "run.toml", Path("/dev/zero")):
+        with pytest.raises(InputError, match="not a regular file"):
+            read_config(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
