@@ -17,6 +17,8 @@ import numpy as np
 from sparse_detr_deploy import Detections, Detector, SparseDetrError
 from sparse_detr_deploy.synthetic_image import synthetic_image
 
+from .json_file import check_json, write_json
+
 IMAGES = 4
 TOLERANCES = {"fp32": (1e-3, 0.1), "fp16": (2e-2, 2.0)}  # score, and pixels of a box
 
@@ -63,6 +65,8 @@ def main() -> int:
     parser.add_argument("engines", nargs="+", type=Path)
     parser.add_argument("--json", type=Path, help="file to write")
     options = parser.parse_args()
+    if options.json:
+        check_json(options.json)
     rows: list[dict[str, Any]] = []
     code = 0
     for engine in options.engines:
@@ -76,7 +80,7 @@ def main() -> int:
                 code = 5
         print(json.dumps(rows[-1]), flush=True)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        write_json(options.json, rows)
     if code:
         print("not all engines run and agree: see above", file=sys.stderr)
     return code

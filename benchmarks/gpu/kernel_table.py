@@ -20,6 +20,7 @@ from torch import Tensor
 from sparse_detr_deploy.modeling.ops import ms_deform_attn
 
 from .cases import DECODER_QUERIES, RATIOS, SHAPES, AttentionCase, attention_case, queries_at
+from .json_file import check_json, write_json
 from .kernels import ALWAYS_SPLIT, NEVER_SPLIT, Kernels
 from .timing import Call, cache_size, input_sets, time_calls
 
@@ -109,6 +110,8 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("no NVIDIA GPU that torch can use: nothing to time", file=sys.stderr)
         return 7
+    if options.json:
+        check_json(options.json)
     kernels = Kernels(options.library)
     properties = torch.cuda.get_device_properties(0)
     bandwidth = copy_bandwidth()
@@ -124,7 +127,7 @@ def main() -> int:
     }
     text = json.dumps(report, indent=1)
     if options.json:
-        options.json.write_text(text + "\n")
+        write_json(options.json, report)
     print(text)
     return 0
 

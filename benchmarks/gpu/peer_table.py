@@ -21,6 +21,7 @@ from torch import Tensor
 from sparse_detr_deploy.errors import BackendError, InputError, SparseDetrError
 
 from .cases import DECODER_QUERIES, RATIOS, AttentionCase, queries_at
+from .json_file import check_json, write_json
 from .kernel_table import SCORE_SETS, attention_sets
 from .kernels import Kernels
 from .peer_attention import grid_sample_attention
@@ -146,7 +147,7 @@ class PeerTable:
     def _write(self) -> None:
         self.report["summary"] = summary(self.report["rows"])
         if self._target:
-            self._target.write_text(json.dumps(self.report, indent=1) + "\n")
+            write_json(self._target, self.report)
 
 
 def main() -> int:
@@ -161,6 +162,8 @@ def main() -> int:
         print("no NVIDIA GPU that torch can use: nothing to time", file=sys.stderr)
         return BackendError.exit_code
     try:
+        if options.json:
+            check_json(options.json)
         table = PeerTable(Kernels(options.library), load_libraries(options.libraries), options.json, options.budget)
         table.run()
     except SparseDetrError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -47,10 +48,11 @@ class CocoFolder:
                 raise InputError(f"{self.file}: two images have the id {image['id']}")
             self._positions[image["id"]] = len(self.names)
             self.names.append(self._name(image["file_name"]))
-        missing = [name for name in self.names if not (self.images / name).is_file()]
+        # unlike Path.is_file, no error for a name that is too long
+        missing = [name for name in self.names if not os.path.isfile(self.images / name)]
         if missing:
             raise InputError(
-                f"{len(missing)} of the images that {self.file} names are not in {self.images}: {missing[0]}"
+                f"{len(missing)} of the images that {self.file} names are not in {self.images}: {missing[0][:100]}"
             )
         if not self.names:
             raise InputError(f"{self.file} names no images")
