@@ -28,7 +28,10 @@ def names_fault(names: tuple[str, ...]) -> str | None:
     longest = max(map(len, names), default=0)
     if longest > MOST_NAME_CHARACTERS:
         return f"a name of {longest:,} characters, but {MOST_NAME_CHARACTERS:,} are possible"
-    total = sum(len(name.encode("utf-8", "surrogatepass")) for name in names)
+    try:
+        total = sum(len(name.encode("utf-8")) for name in names)
+    except UnicodeEncodeError:
+        return "a name with half of a surrogate pair, which no file or terminal takes"
     if total > MOST_NAMES_BYTES:
         return f"names of {total:,} bytes together, but {MOST_NAMES_BYTES:,} are possible"
     return None
