@@ -10,7 +10,7 @@ from typing import Any
 
 import onnx
 import onnx.checker
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from sparse_detr_deploy import __version__
 from sparse_detr_deploy.engine_record import EngineRecord, PluginRecord, sidecar_json
