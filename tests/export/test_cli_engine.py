@@ -231,9 +231,14 @@ def test_of_two_pairs_at_once_the_first_stays(tmp_path: Path) -> None:
 
 
 RACE = """
-import sys, time
+import os, random, sys, time
 from pathlib import Path
 from sparse_detr_deploy.export.engine.publishing import publish_pair
+real = os.replace
+def slowly(source, target):  # so that the other comes between two renames
+    real(source, target)
+    time.sleep(random.random() / 100)
+os.replace = slowly
 engine, mark, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 time.sleep(max(0, start - time.time()))
 for index in range(100):
