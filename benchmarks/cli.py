@@ -43,6 +43,9 @@ def main() -> None:
 @click.option("--device", type=click.IntRange(min=0), default=0, show_default=True, help="GPU that runs engines.")
 @click.option("--cuda-graphs/--no-cuda-graphs", default=True, show_default=True, help="Engines: launch CUDA graphs.")
 @click.option("--contexts", default="1,2,4", show_default=True, help="Engines: throughput of so many contexts at once.")
+@click.option(
+    "--allow-host-code", is_flag=True, help="Self-contained engines: run their plugins. Only of trusted ones."
+)
 @click.option("--batch", type=click.IntRange(min=1), help="Images of one call; default: each artefact's usual batch.")
 @click.option("--warmup", type=click.IntRange(min=0), default=2, show_default=True, help="Rounds that are not counted.")
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Rounds that are counted.")

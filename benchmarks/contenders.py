@@ -26,7 +26,8 @@ def is_engine(path: Path) -> bool:
 class Runtime:
     """Backend and its options, the same for every contender of a run.
 
-    ``device`` and ``cuda_graphs`` are for engines, which bring their backend; the others are for ONNX files.
+    ``device``, ``cuda_graphs`` and ``allow_host_code`` are for engines, which bring their backend; the others are for
+    ONNX files.
     """
 
     backend: str = "onnxruntime"
@@ -34,6 +35,7 @@ class Runtime:
     threads: int | None = None
     device: int = 0
     cuda_graphs: bool = True
+    allow_host_code: bool = False
 
     def __post_init__(self) -> None:
         if self.backend == "openvino" and self.provider != "cpu":
@@ -42,7 +44,9 @@ class Runtime:
     def open(self, path: Path) -> Detector:
         """A detector; raises what :meth:`Detector.load` raises."""
         if is_engine(path):
-            return Detector.load(path, device=self.device, cuda_graphs=self.cuda_graphs)
+            return Detector.load(
+                path, device=self.device, cuda_graphs=self.cuda_graphs, allow_host_code=self.allow_host_code
+            )
         options: dict[str, Any] = {"num_threads": self.threads}
         if self.backend == "onnxruntime":
             options["providers"] = self.provider

@@ -10,7 +10,12 @@ from sparse_detr_deploy.benchmarks.contenders import Runtime, is_engine
 from sparse_detr_deploy.benchmarks.running import RunSettings
 from sparse_detr_deploy.errors import InputError
 
-_OF_ENGINES = {"device": "--device", "cuda_graphs": "--[no-]cuda-graphs", "contexts": "--contexts"}
+_OF_ENGINES = {
+    "device": "--device",
+    "cuda_graphs": "--[no-]cuda-graphs",
+    "contexts": "--contexts",
+    "allow_host_code": "--allow-host-code",
+}
 _OF_FILES = {"backend": "--backend", "provider": "--provider", "threads": "--threads"}
 
 
@@ -38,7 +43,7 @@ def run_settings(artefacts: Sequence[Path], options: Mapping[str, Any], given: C
                 f"{flag} is for ONNX files, and there are only engines among the artefacts, which bring their TensorRT: "
                 "leave it out"
             )
-    runtime = ("backend", "provider", "threads", "device", "cuda_graphs")
+    runtime = ("backend", "provider", "threads", "device", "cuda_graphs", "allow_host_code")
     others = ("keep_ratios", "batch", "warmup", "rounds", "images", "annotations")
     return RunSettings(
         runtime=Runtime(**{name: options[name] for name in runtime}),

@@ -191,7 +191,9 @@ def _described(
 ) -> dict[str, object]:
     runtime = vars(settings.runtime)
     if not engines:
-        runtime = {key: value for key, value in runtime.items() if key not in ("device", "cuda_graphs")}
+        runtime = {
+            key: value for key, value in runtime.items() if key not in ("device", "cuda_graphs", "allow_host_code")
+        }
     return {
         **runtime,
         "warmup": settings.warmup,

@@ -125,12 +125,17 @@ def describe(model: SparseDETR, spec: ExportSpec) -> Metadata:
         opset=OPSET,
         inlined=spec.inline_functions,
         custom_ops={} if spec.inline_functions else _called_ops(config),
-        checkpoint=dict(model.source),
+        checkpoint={key: _encodable(value) for key, value in model.source.items()},
         gmacs_fixed=complexity.fixed / 1e9,
         gmacs_per_kept_token=complexity.per_kept_token / 1e9,
         versions={"torch": torch.__version__, "onnx": onnx.__version__, "onnxscript": onnxscript.__version__},
         toolkit_version=__version__,
     )
+
+
+def _encodable(value: Any) -> Any:
+    """A name of a file may hold bytes that are no text, which no document takes."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 def _called_ops(config: ModelConfig) -> dict[str, int]:

@@ -22,6 +22,7 @@ from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.onnx_digest import PLACEHOLDER, check_digest, seal
 
 Progress = Callable[[str], None]
 
@@ -101,11 +102,13 @@ def _export(
         _check(proto, name)
     metadata = describe(model, spec)
     versions = {**metadata.versions, "onnxruntime": onnxruntime.__version__, "python": platform.python_version()}
-    metadata = dataclasses.replace(metadata, verification=report.to_dict(), versions=versions)
+    metadata = dataclasses.replace(metadata, verification=report.to_dict(), versions=versions, digest=PLACEHOLDER)
     set_metadata(proto, metadata)
     path = output / f"{name}.onnx"
     with publish(path, overwrite) as temporary:
         temporary.write_bytes(proto.SerializeToString())
+        metadata = dataclasses.replace(metadata, digest=seal(temporary))
+        check_digest(temporary)
         verify_file(temporary, model, metadata, run)
     return ExportResult(path, metadata, report, sha256_of(path))
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from sparse_detr_deploy.errors import OutputError, SparseDetrError
 
+# of file systems without hard links (FAT, many of networks and of phones), and of those that restrict them
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
+
 
 def check_output(path: Path, overwrite: bool = False) -> None:
     """Raise :class:`OutputError` where ``path`` cannot be written; makes its folder. Call it before heavy work.
@@ -89,10 +92,37 @@ def publish(path: Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         with reports_write_errors(path):
             yield temporary
-            os.replace(temporary, path)
+            if overwrite:
+                os.replace(temporary, path)
+            else:
+                _take_name(temporary, path)
     finally:
         with contextlib.suppress(OSError):  # what failed before says more
             temporary.unlink(missing_ok=True)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Give a file its name unless another program has taken it since it was looked for: one of two comes first."""
+    try:
+        try:
+            os.link(temporary, path)
+            return
+        except FileExistsError:
+            raise
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        path.touch(exist_ok=False)  # as one step too, but an empty file is there for a moment
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+    except FileExistsError:
+        raise OutputError(
+            f"{path} exists already, written by another program meanwhile: give --force to write over it, or choose "
+            "another place"
+        ) from None
 
 
 @contextlib.contextmanager

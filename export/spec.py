@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from sparse_detr_deploy import limits
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.modeling.config import ModelConfig
 from sparse_detr_deploy.tokens import LevelShapes, check_keep_ratio, num_tokens
@@ -63,9 +64,24 @@ class ExportSpec:
             raise InputError(f"the precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if self.num_detections < 1:
             raise InputError(f"num_detections is {self.num_detections}, but at least 1 is needed")
+        self._check_limits()
+
+    def _check_limits(self) -> None:
+        """Refuse what readers of the file would refuse."""
+        faults = [limits.canvas_fault(self.height, self.width, largest_batch=self.batch[2])]
+        if self.num_detections > limits.MOST_DETECTIONS:
+            faults.append(f"{self.num_detections} detections, but {limits.MOST_DETECTIONS:,} are possible")
+        if self.class_names is not None:
+            faults.append(limits.names_fault(self.class_names))
+        for fault in faults:
+            if fault is not None:
+                raise InputError(f"no artefact has {fault}: ask for less")
 
     def check_against(self, config: ModelConfig, level_shapes: LevelShapes | None = None, parameters: int = 0) -> None:
         """Raise :class:`InputError` where a model of ``config`` with so many ``parameters`` cannot be exported so."""
+        for name, most in (("num_queries", limits.MOST_QUERIES), ("num_classes", limits.MOST_CLASSES)):
+            if getattr(config, name) > most:
+                raise InputError(f"the model has {name} = {getattr(config, name)}, but artefacts have {most:,} at most")
         if not config.is_sparse and (self.rho is not None or self.dynamic_rho):
             raise InputError(
                 "the checkpoint has a dense encoder (no scoring network), so there is no ρ: leave --rho out"

@@ -34,19 +34,24 @@ class Detector:
         self._open = True
 
     @classmethod
-    def load(cls, path: str | Path, backend: str | None = None, **options: Any) -> Detector:
+    def load(cls, path: str | Path, backend: str | None = None, *, verify: bool = False, **options: Any) -> Detector:
         """Open an artefact.
 
         Args:
             path: a file of ``sparse-detr-export``, ``.onnx`` or ``.engine``.
             backend: ``onnxruntime`` (default of ``.onnx``), ``openvino`` or ``tensorrt`` (default of ``.engine``).
-            options: of the backend, such as ``providers="cuda"``, ``num_threads=4`` or, for an engine, ``device=1``.
+            verify: compare the SHA-256 of an ``.onnx`` file with the digest in its metadata first, which reads the file
+                once more: a flipped bit among the weights changes results and nothing else. The SHA-256 of an engine is
+                always compared.
+            options: of the backend, such as ``providers="cuda"``, ``num_threads=4`` or, for an engine, ``device=1`` and
+                ``allow_host_code=True`` (for one that holds its plugin library: run what is in it on the CPU).
 
         Raises:
-            ArtefactError: the file is missing, damaged, not ours or too new.
-            BackendError: the backend is not installed or has not what is asked for.
+            ArtefactError: the file is missing, damaged, not ours, too new, or has no digest to ``verify``.
+            BackendError: the backend is not installed or has not what is asked for, or an engine holds code for the CPU
+                that is not allowed.
         """
-        return cls(open_runner(path, backend, **options))
+        return cls(open_runner(path, backend, verify=verify, **options))
 
     def clone(self) -> Detector:
         """A detector on the same engine that works beside this one, for another thread; close both.

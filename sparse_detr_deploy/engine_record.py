@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.errors import ArtefactError
+from sparse_detr_deploy.file_names import name_fault
+from sparse_detr_deploy.limits import MOST_METADATA_BYTES
 from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.metadata_check import is_count, is_mapping_of, is_sha256, is_text
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import read_text
 
 ENGINE_KEY = "engine"
 FLAVOURS = ("tensorrt", "tensorrt-rtx")
@@ -80,36 +85,76 @@ def read_sidecar(engine: str | Path) -> tuple[Metadata, EngineRecord]:
     """What the sidecar of ``engine`` says.
 
     Raises:
-        ArtefactError: it is missing, damaged, newer than this version reads, or not of an engine.
+        ArtefactError: it is missing, no regular file, damaged, newer than this version reads, or not of an engine.
     """
     path = sidecar_path(engine)
-    mend = "sparse-detr-export writes it beside the engine: copy both, or build the engine again"
+    remedy = "sparse-detr-export writes it beside the engine: copy both, or build the engine again"
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MOST_METADATA_BYTES)
     except FileNotFoundError:
-        raise ArtefactError(f"{path} is missing, and without it nobody knows what the engine takes: {mend}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ArtefactError(f"{path} cannot be read ({error}): {mend}") from None
+        raise ArtefactError(f"{path} is missing, and without it nobody knows what the engine takes: {remedy}") from None
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror or error}): {remedy}") from None
     metadata = Metadata.from_json(text, str(path))
-    values = json.loads(text).get(ENGINE_KEY)
+    values = parse_json(text).get(ENGINE_KEY)
     try:
         return metadata, _record(values)
-    except (TypeError, KeyError, ValueError) as error:
-        raise ArtefactError(f"{path} does not describe an engine ({error}): {mend}") from None
+    except ValueError as error:
+        raise ArtefactError(f"{path} does not describe an engine ({error}): {remedy}") from None
+
+
+def _is_counts(value: object) -> bool:
+    return is_mapping_of(value, lambda count: type(count) is int and count >= 0)
+
+
+_TEXT: tuple[Callable[[Any], bool], str] = (is_text, "a short text")
+_DIGEST: tuple[Callable[[Any], bool], str] = (is_sha256, "a SHA-256 in hexadecimal")
+_COUNTS: tuple[Callable[[Any], bool], str] = (_is_counts, "an object of whole numbers")
+_FIELDS = {
+    "flavour": (lambda value: value in FLAVOURS, f"one of {', '.join(FLAVOURS)}"),
+    "version": _TEXT,
+    "sha256": _DIGEST,
+    "onnx_sha256": (lambda value: value == "" or is_sha256(value), _DIGEST[1]),
+    "precision": _TEXT,
+    "layer_types": _COUNTS,
+    "targets": (lambda value: isinstance(value, list) and all(map(is_text, value)), "a list of short texts"),
+    "attention": _TEXT,
+    "selection": _TEXT,
+    "plugin": (lambda value: value is None or isinstance(value, dict), "an object or null"),
+    "workspace_mib": (lambda value: value is None or is_count(value), "a whole number of at least 1, or null"),
+    "products": (lambda value: is_mapping_of(value, _is_counts), "an object of objects of whole numbers"),
+    "inspected": (lambda value: value is None or _is_counts(value), f"{_COUNTS[1]}, or null"),
+}
+_PLUGIN_FIELDS = {
+    "library": (lambda value: isinstance(value, str) and name_fault(value) is None, "the plain name of a file"),
+    "version": _TEXT,
+    "sha256": _DIGEST,
+    "serialized": (lambda value: isinstance(value, bool), "true or false"),
+}
 
 
 def _record(values: Any) -> EngineRecord:
-    if not isinstance(values, Mapping):
-        raise TypeError(f"no object under {ENGINE_KEY!r}")
-    known = {field.name for field in dataclasses.fields(EngineRecord)}
-    taken = {key: value for key, value in values.items() if key in known}
+    """Raises ``ValueError`` that names the field which is missing or of another type."""
+    if not isinstance(values, dict):
+        raise ValueError(f"no object under {ENGINE_KEY!r}")
+    taken = _checked(values, EngineRecord, _FIELDS, "")
     taken["targets"] = tuple(taken["targets"])
     if taken.get("plugin") is not None:
-        plugin = {field.name: taken["plugin"][field.name] for field in dataclasses.fields(PluginRecord)}
-        taken["plugin"] = PluginRecord(**plugin)
-    if taken["flavour"] not in FLAVOURS:
-        raise ValueError(f"flavour {taken['flavour']!r}")
-    for name in ("sha256", "onnx_sha256", "precision", "version"):
-        if not isinstance(taken[name], str):
-            raise TypeError(f"{name} is not text")
+        taken["plugin"] = PluginRecord(**_checked(taken["plugin"], PluginRecord, _PLUGIN_FIELDS, "plugin."))
     return EngineRecord(**taken)
+
+
+def _checked(
+    values: dict[str, Any], kind: type[Any], checks: Mapping[str, tuple[Callable[[Any], bool], str]], prefix: str
+) -> dict[str, Any]:
+    """The fields of ``kind`` among ``values``; others are of later versions."""
+    taken = {}
+    for field in dataclasses.fields(kind):
+        holds, described = checks[field.name]
+        if field.name in values:
+            if not holds(values[field.name]):
+                raise ValueError(f"{prefix}{field.name} is not {described}")
+            taken[field.name] = values[field.name]
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{prefix}{field.name} is missing")
+    return taken

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from sparse_detr_deploy.regular_files import open_regular
+
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: object) -> str:  # Python 3.10
+    """Hexadecimal SHA-256 of a file's bytes. Raises ``OSError`` where it is no regular file or cannot be read."""
     digest = hashlib.sha256()
-    while chunk := file.read(1 << 20):  # type: ignore[attr-defined]
-        digest.update(chunk)
+    with open_regular(path) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
     return digest.hexdigest()

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 from sparse_detr_deploy.errors import ArtefactError, InputError
+from sparse_detr_deploy.limits import MOST_METADATA_BYTES
+from sparse_detr_deploy.metadata_check import is_count, is_text, metadata_faults
+from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.tokens import LevelShapes, num_keep, num_tokens, valid_level_shapes
 
 METADATA_KEY = "sparse_detr_deploy"
@@ -29,7 +31,8 @@ class Metadata:
     ``std`` of the 0..1 scale) or ``uint8`` (RGB, normalised inside the graph). ``outputs`` is ``detections`` (boxes
     x1, y1, x2, y2 in 0..1 of the image; scores; labels) or ``raw`` (pred_logits; pred_boxes cx, cy, w, h).
     ``inlined`` says that the custom ops are expanded into standard ones. ``gmacs_fixed`` and ``gmacs_per_kept_token``
-    are 10⁹ multiply-adds of one image, counted as in the Sparse DETR paper; :meth:`gmacs` adds them up.
+    are 10⁹ multiply-adds of one image, counted as in the Sparse DETR paper; :meth:`gmacs` adds them up. ``digest`` is of
+    the exported ONNX file, see :mod:`~sparse_detr_deploy.onnx_digest`; empty in files of versions that wrote none.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Metadata:
     gmacs_fixed: float | None = None
     gmacs_per_kept_token: float = 0.0
     toolkit_version: str = ""
+    digest: str = ""
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -116,16 +120,20 @@ class Metadata:
     @classmethod
     def from_json(cls, text: str, source: str = "the artefact") -> Metadata:
         """Read the JSON document; ``source`` names the file in messages. Raises :class:`ArtefactError`."""
+        if len(text) > MOST_METADATA_BYTES:
+            raise ArtefactError(f"{source}: its metadata is larger than {MOST_METADATA_BYTES:,} bytes; export it again")
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(text)
+            _check_unicode(values)
+        except ValueError as error:
             raise ArtefactError(f"{source}: its metadata is not JSON ({error}); export it again") from None
-        if not isinstance(values, Mapping) or type(values.get("schema_version")) is not int:
+        if not isinstance(values, Mapping) or not is_count(values.get("schema_version")):
             raise ArtefactError(f"{source}: its metadata has no schema_version; export it again")
         if values["schema_version"] > SCHEMA_VERSION:
+            writer = values.get("toolkit_version")
             raise ArtefactError(
                 f"{source} has metadata of schema {values['schema_version']}, written by sparse-detr-deploy "
-                f"{values.get('toolkit_version', '?')}; this version reads up to {SCHEMA_VERSION}: upgrade sparse-detr-deploy"
+                f"{writer if is_text(writer) else '?'}; this version reads up to {SCHEMA_VERSION}: upgrade sparse-detr-deploy"
             )
         known = {field.name for field in dataclasses.fields(cls)}
         taken = {key: _tuples(value) for key, value in values.items() if key in known}
@@ -133,59 +141,19 @@ class Metadata:
             metadata = cls(**taken)
         except TypeError as error:
             raise ArtefactError(f"{source}: its metadata is incomplete ({error}); export it again") from None
-        wrong = [name for name, holds in metadata._sound().items() if not holds]
+        wrong = metadata_faults(metadata)
         if wrong:
-            raise ArtefactError(f"{source}: its metadata is damaged ({', '.join(wrong)}); export it again")
+            raise ArtefactError(f"{source}: its metadata is damaged ({'; '.join(wrong)}); export it again")
         return metadata
-
-    def _sound(self) -> dict[str, bool]:
-        """Whether the fields that running an artefact relies on are what they should be."""
-        sizes = (self.height, self.width, self.num_detections, self.num_queries, self.num_classes)
-        names, documents = self.class_names, (self.model, self.custom_ops, self.checkpoint, self.versions)
-        return {
-            "name": isinstance(self.name, str),
-            "architecture": isinstance(self.architecture, str),
-            "model, checkpoint, versions, custom_ops, verification": all(
-                isinstance(document, dict) for document in (*documents, self.verification)
-            ),
-            "sizes": all(_is_count(size) for size in sizes),
-            "level_shapes": isinstance(self.level_shapes, tuple)
-            and len(self.level_shapes) > 0
-            and all(
-                isinstance(shape, tuple) and len(shape) == 2 and all(map(_is_count, shape))
-                for shape in self.level_shapes
-            ),
-            "batch": isinstance(self.batch, tuple)
-            and len(self.batch) == 3
-            and all(map(_is_count, self.batch))
-            and self.batch[0] <= self.batch[1] <= self.batch[2],
-            "rho": self.rho is None or (_is_number(self.rho) and 0 < self.rho <= 1),
-            "dynamic_rho": isinstance(self.dynamic_rho, bool) and not (self.dynamic_rho and self.rho is None),
-            "padded": isinstance(self.padded, bool),
-            "inlined": isinstance(self.inlined, bool),
-            "input_dtype": self.input_dtype in ("float32", "uint8"),
-            "precision": self.precision in ("float32", "float16"),
-            "color": self.color == "rgb",
-            "outputs": self.outputs in ("detections", "raw"),
-            "mean, std": all(
-                isinstance(values, tuple) and len(values) == 3 and all(map(_is_number, values))
-                for values in (self.mean, self.std)
-            )
-            and all(value > 0 for value in self.std),
-            "gmacs": (self.gmacs_fixed is None or _is_number(self.gmacs_fixed))
-            and _is_number(self.gmacs_per_kept_token),
-            "class_names": names is None or (isinstance(names, tuple) and all(isinstance(name, str) for name in names)),
-        }
 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and value > 0
-
-
-def _is_number(value: object) -> bool:
-    """Finite, and no ``bool``; JSON also has integers that no float holds."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+def _check_unicode(values: object) -> None:
+    """JSON may escape half of a surrogate pair, which no file or terminal takes."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair in a text") from None

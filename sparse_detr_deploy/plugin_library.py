@@ -33,7 +33,7 @@ def locate_plugin_library() -> tuple[Path, str] | None:
     """:func:`find_plugin_library` with the place where it was found, for reports."""
     named = os.environ.get(ENVIRONMENT)
     if named:
-        if not Path(named).is_file():
+        if not os.path.isfile(named):  # unlike Path.is_file, no error for a name too long
             raise BackendError(
                 f"the environment variable {ENVIRONMENT} names {named}, which is not there: name {LIBRARY_NAME}, "
                 "or unset it to use the one that 'sparse-detr-export plugins build' makes"

@@ -49,7 +49,7 @@ def path() -> None:
 @click.option("--strict", is_flag=True, help="Leave with 7 if anything is absent or wrong.")
 @reports_errors
 def doctor(onnx: Path | None, as_json: bool, strict: bool) -> None:
-    """What this machine has for exporting, building and running; with ONNX also whether its sizes fit TensorRT."""
+    """What this machine has for exporting, building and running; with ONNX also whether it is as exported and fits TensorRT."""
     from sparse_detr_deploy.export.engine.doctor import GOOD, examine
 
     findings = examine(onnx)

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sparse_detr_deploy import __version__, native_ops
-from sparse_detr_deploy.errors import BackendError
+from sparse_detr_deploy.errors import ArtefactError, BackendError
 from sparse_detr_deploy.export.engine.fatbin import architectures
 from sparse_detr_deploy.export.engine.flavours import FLAVOURS, load_flavour
 from sparse_detr_deploy.export.engine.gpu import Driver, query_driver
 from sparse_detr_deploy.export.engine.spec import MAX_TOPK
 from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.onnx_digest import check_digest
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.plugin_library import CACHED, locate_plugin_library
 
@@ -33,7 +34,7 @@ class Finding:
 
 
 def examine(onnx_path: Path | None = None) -> list[Finding]:
-    """Look at everything; with the exported file ``onnx_path`` also at what TensorRT's limits mean for it.
+    """Look at everything; with the exported file ``onnx_path`` also at its digest and at what TensorRT's limits mean.
 
     Raises:
         ArtefactError: ``onnx_path`` is not an exported file.
@@ -48,7 +49,9 @@ def examine(onnx_path: Path | None = None) -> list[Finding]:
         _cpu_kernel(),
         _plugins(driver),
     ]
-    return findings + (list(_limits(metadata)) if metadata is not None else [])
+    if onnx_path is None or metadata is None:
+        return findings
+    return [*findings, _digest(onnx_path, metadata), *_limits(metadata)]
 
 
 def _driver(driver: Driver) -> Iterator[Finding]:
@@ -142,6 +145,17 @@ def runs_on(capability: str, built_for: tuple[str, ...]) -> bool:
         if version <= number and (entry.startswith("ptx") or same_generation):
             return True
     return False
+
+
+def _digest(path: Path, metadata: Metadata) -> Finding:
+    """Whether the file is as it was exported."""
+    if not metadata.digest:
+        return Finding("digest", ABSENT, "none: exported by an older version", "export it again")
+    try:
+        check_digest(path)
+    except ArtefactError:
+        return Finding("digest", WRONG, "damaged or changed after its export", "copy it again, or export it again")
+    return Finding("digest", GOOD, f"as it was exported ({metadata.digest[:12]}…)")
 
 
 def _limits(metadata: Metadata) -> Iterator[Finding]:

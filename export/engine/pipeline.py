@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx.checker
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from sparse_detr_deploy import __version__
 from sparse_detr_deploy.engine_record import EngineRecord, PluginRecord, sidecar_json
-from sparse_detr_deploy.errors import BackendError
+from sparse_detr_deploy.errors import ArtefactError, BackendError
 from sparse_detr_deploy.export.engine.builder import EngineBuilder
 from sparse_detr_deploy.export.engine.flavours import KEEPS_BODIES_FROM, check_machine, load_flavour, version_of
 from sparse_detr_deploy.export.engine.network import NetworkSummary, check_plugins, check_precision
@@ -20,10 +22,12 @@ from sparse_detr_deploy.export.engine.preparation import count_calls, plugin_gra
 from sparse_detr_deploy.export.engine.publishing import check_pair, publish_pair
 from sparse_detr_deploy.export.engine.spec import PRECISIONS, TENSORRT, EngineSpec
 from sparse_detr_deploy.export.functions import CUSTOM_OPS
+from sparse_detr_deploy.file_names import name_fault
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.onnx_digest import check_digest
 from sparse_detr_deploy.onnx_metadata import read_metadata
-from sparse_detr_deploy.plugin_library import ENVIRONMENT, find_plugin_library
+from sparse_detr_deploy.plugin_library import ENVIRONMENT, LIBRARY_NAME, find_plugin_library
 
 _log = logging.getLogger(__name__)
 Progress = Callable[[str], None]
@@ -64,7 +68,7 @@ class EnginePipeline:
         """Build the engine of an exported file into the folder ``output``, with its sidecar.
 
         Raises:
-            ArtefactError: ``onnx_path`` is not an exported file, or was edited.
+            ArtefactError: ``onnx_path`` is not an exported file, was damaged or edited, or keeps weights in other files.
             InputError: it cannot become such an engine.
             OutputError: the files cannot be written, or are there and ``overwrite`` is not given.
             BackendError: TensorRT fails, or leaves plugins aside.
@@ -76,7 +80,7 @@ class EnginePipeline:
         path = output / f"{metadata.name}.engine"
         check_pair(path, overwrite)
         precision = PRECISIONS[metadata.precision]
-        proto = onnx.load(onnx_path)
+        proto = _load(onnx_path, metadata)
         calls = count_calls(proto) if self._library is not None else {}
         summaries: list[NetworkSummary] = []
 
@@ -111,7 +115,8 @@ class EnginePipeline:
         plugin = None
         if self._library is not None and not CUSTOM_OPS.keys().isdisjoint(summary.plugins):
             serialized = self.spec.self_contained
-            plugin = PluginRecord(self._library.name, __version__, sha256_of(self._library), serialized)
+            named = LIBRARY_NAME if name_fault(self._library.name) else self._library.name
+            plugin = PluginRecord(named, __version__, sha256_of(self._library), serialized)
         return EngineRecord(
             flavour=self.spec.flavour,
             version=self._trt.__version__,
@@ -127,6 +132,36 @@ class EnginePipeline:
             plugin=plugin,
             workspace_mib=self.spec.workspace_mib,
         )
+
+
+def _load(path: Path, metadata: Metadata) -> onnx.ModelProto:
+    """The graph of an exported file. An engine hides what was wrong with it, so it is looked at closely here.
+
+    Raises:
+        ArtefactError: it was damaged or edited, is not valid ONNX, or keeps weights in other files.
+    """
+    if metadata.digest:  # files of older versions have none
+        check_digest(path)
+    try:
+        proto = onnx.load_model(path, load_external_data=False)
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto)):
+            raise ArtefactError(
+                f"{path} keeps weights in other files, which sparse-detr-export never does: export it again"
+            )
+        onnx.checker.check_model(proto)
+    except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ArtefactError(f"{path} is not valid ONNX ({reason}): export it again") from None
+    return proto
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Weights, and the constants of nodes."""
+    yield from proto.graph.initializer
+    for node in (*proto.graph.node, *(node for function in proto.functions for node in function.node)):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
 
 
 def _library(spec: EngineSpec) -> Path | None:

@@ -18,6 +18,7 @@ from sparse_detr_deploy.metadata import Metadata
 
 PLUGIN_VERSION = "1"
 MAX_POINTS, MAX_CHANNELS = 8, 64  # as in plugins/kernels
+_SIZES = ("hidden_dim", "nheads", "enc_n_points", "dec_n_points")  # of the model, which the metadata tell
 SHAPE_INPUTS = "tensorrt_plugin_shape_input_indices"  # the parser's name for inputs that are shape tensors
 
 
@@ -81,7 +82,13 @@ def selection_of(metadata: Metadata, plugins: bool) -> str:
 
 
 def check_attention(metadata: Metadata) -> None:
-    """Raise :class:`InputError` where the attention is larger than what the plugin takes."""
+    """Raise :class:`InputError` where the attention is larger than what the plugin takes, :class:`ArtefactError` where
+    the metadata do not tell its sizes."""
+    missing = [name for name in _SIZES if name not in metadata.model]
+    if missing:
+        raise ArtefactError(
+            f"{metadata.name}: its metadata do not say {', '.join(missing)} of the model; export it again"
+        )
     channels = metadata.model["hidden_dim"] // metadata.model["nheads"]
     if channels % 8 or channels > MAX_CHANNELS:
         raise InputError(

@@ -11,6 +11,13 @@ from pathlib import Path
 from sparse_detr_deploy.engine_record import sidecar_path
 from sparse_detr_deploy.export.publish import check_output, publish
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_Identity = tuple[int, int]
+
 
 def check_pair(engine: Path, overwrite: bool = False) -> None:
     """Raise :class:`OutputError` where one of the two cannot be written. Call it before heavy work."""
@@ -22,49 +29,82 @@ def check_pair(engine: Path, overwrite: bool = False) -> None:
 def publish_pair(engine: Path, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
     """Give temporary paths for engine and sidecar; both are renamed when the block ends well, else removed.
 
-    A pair that is there stays until then, and is put back where one of the two cannot be renamed.
+    A pair that is there stays until then, and is put back where one of the two cannot be renamed. Of two that publish
+    one pair at once, each renames both files before the other renames one.
 
     Raises:
         OutputError: as :func:`~sparse_detr_deploy.export.publish.publish`.
     """
     sidecar = sidecar_path(engine)
     check_pair(engine, overwrite)
-    # the engine is renamed first: a sidecar without engine would promise one
     with (
-        _set_aside() as set_aside,
+        contextlib.ExitStack() as renaming,
+        # the engine is renamed first: a sidecar without engine would promise one
         publish(sidecar, overwrite) as sidecar_file,
         publish(engine, overwrite) as engine_file,
     ):
         yield engine_file, sidecar_file
-        for path in (sidecar, engine):
-            set_aside(path)
+        renaming.enter_context(_alone_in(engine.parent))
+        replace = renaming.enter_context(_replacing(overwrite))
+        replace(sidecar, sidecar_file)
+        replace(engine, engine_file)
 
 
 @contextlib.contextmanager
-def _set_aside() -> Iterator[Callable[[Path], None]]:
-    """Give a function that moves a file away: for good where the block ends well, else it comes back.
+def _replacing(overwrite: bool) -> Iterator[Callable[[Path, Path], None]]:
+    """Give a function to call for each path with the file that will be renamed to it.
 
-    Where there was no file to move, one that has taken the name meanwhile goes in that case.
+    With ``overwrite`` it moves what is there aside: for good where the block ends well, else it comes back. A new file
+    that has its name already then goes.
     """
-    places: dict[Path, Path] = {}
-    absent: set[Path] = set()
+    set_aside: dict[Path, Path] = {}
+    new: dict[Path, _Identity | None] = {}
 
-    def move(path: Path) -> None:
-        places[path] = path.with_name(f".{secrets.token_hex(8)}.old")
-        try:
-            path.rename(places[path])
-        except FileNotFoundError:
-            absent.add(path)
+    def replace(path: Path, file: Path) -> None:
+        new[path] = _identity(file)
+        if overwrite:
+            place = path.with_name(f".{secrets.token_hex(8)}.old")
+            with contextlib.suppress(FileNotFoundError):
+                set_aside[path] = place
+                path.rename(place)
 
     try:
-        yield move
+        yield replace
     except BaseException:
-        for path, place in places.items():
-            if os.path.lexists(place):
-                os.replace(place, path)
-            elif path in absent:
+        for path, identity in new.items():
+            if path in set_aside and os.path.lexists(set_aside[path]):
+                os.replace(set_aside[path], path)
+            elif identity is not None and _identity(path) == identity:  # not what another program has put there
                 path.unlink(missing_ok=True)
         raise
-    for place in places.values():
+    for place in set_aside.values():
         with contextlib.suppress(OSError):  # the new pair stands
             place.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> _Identity | None:
+    """What a file keeps when it is renamed."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process publishes a pair in ``folder``. The system forgets the lock of a process that dies.
+
+    Where the system or the file system has no such locks, two that overwrite one pair at once may leave the engine of
+    one with the sidecar of the other, which the runner refuses.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.errors import ArtefactError, InputError
+from sparse_detr_deploy.onnx_digest import check_digest
 from sparse_detr_deploy.runners.base import Runner
 from sparse_detr_deploy.runners.options import check_options
 
@@ -15,10 +16,11 @@ BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 __all__ = ["BACKENDS", "Runner", "open_runner"]
 
 
-def open_runner(path: str | Path, backend: str | None = None, **options: Any) -> Runner:
+def open_runner(path: str | Path, backend: str | None = None, *, verify: bool = False, **options: Any) -> Runner:
     """Open an artefact with ``backend``; options go to the backend.
 
     The default is ONNX Runtime for ``.onnx`` and TensorRT for ``.engine``, TensorRT-RTX where the engine is for that.
+    ``verify`` checks the digest of an ``.onnx`` file first; that of an engine is always checked.
     """
     path = Path(path)
     if backend not in (None, *BACKENDS):
@@ -38,8 +40,15 @@ def open_runner(path: str | Path, backend: str | None = None, **options: Any) ->
         from sparse_detr_deploy.runners.openvino import OpenVINORunner
 
         check_options("openvino", OpenVINORunner, options)
+        _verify(path, verify)
         return OpenVINORunner(path, **options)
     from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
 
     check_options("onnxruntime", OnnxRuntimeRunner, options)
+    _verify(path, verify)
     return OnnxRuntimeRunner(path, **options)
+
+
+def _verify(path: Path, wanted: bool) -> None:
+    if wanted:
+        check_digest(path)

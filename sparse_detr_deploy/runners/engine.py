@@ -13,7 +13,13 @@ import numpy as np
 
 from sparse_detr_deploy.cuda import Device, DeviceBuffer
 from sparse_detr_deploy.errors import ArtefactError, BackendError
-from sparse_detr_deploy.runners.engine_checks import check_device, check_tensors, import_flavour, read_engine
+from sparse_detr_deploy.runners.engine_checks import (
+    check_device,
+    check_host_code,
+    check_tensors,
+    import_flavour,
+    read_engine,
+)
 from sparse_detr_deploy.runners.engine_plugins import prepare_plugins
 
 _log = logging.getLogger(__name__)
@@ -45,14 +51,24 @@ class Port:
 class LoadedEngine:
     """Counts its users: the last :meth:`release` frees it."""
 
-    def __init__(self, path: Path, device: int, plugin_library: str | Path | None) -> None:
+    def __init__(
+        self, path: Path, device: int, plugin_library: str | Path | None, allow_host_code: bool = False
+    ) -> None:
         """Check the file, then deserialise it.
+
+        Args:
+            path: the engine.
+            device: number of the GPU.
+            plugin_library: to load where the engine needs one and does not hold it; default: where the toolkit finds it.
+            allow_host_code: the caller trusts the code for the CPU inside the engine.
 
         Raises:
             ArtefactError: the engine or its sidecar is missing, damaged, or of another version or GPU.
-            BackendError: TensorRT, the driver, the GPU or the plugin library is missing, or memory does not suffice.
+            BackendError: TensorRT, the driver, the GPU or the plugin library is missing, memory does not suffice, or the
+                engine holds code for the CPU that is not allowed.
         """
         file = read_engine(path)
+        self._runs_host_code = check_host_code(file, allow_host_code)
         self.path, self.metadata, self.record = path, file.metadata, file.record
         self.trt = import_flavour(file)
         self._users = 1
@@ -77,7 +93,7 @@ class LoadedEngine:
         self.logger = _logger(self.trt)
         self._free_before = self.device.free_memory()
         self._runtime = self.trt.Runtime(self.logger)
-        if self.record.plugin is not None and self.record.plugin.serialized:
+        if self._runs_host_code:
             self._runtime.engine_host_code_allowed = True
         self.logger.take()
         engine = self._runtime.deserialize_cuda_engine(plan)

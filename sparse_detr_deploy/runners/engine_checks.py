@@ -13,6 +13,7 @@ from sparse_detr_deploy.cuda import Device
 from sparse_detr_deploy.engine_record import EngineRecord, read_sidecar
 from sparse_detr_deploy.errors import ArtefactError, BackendError
 from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.regular_files import open_regular
 
 _PACKAGES = {"tensorrt": ("tensorrt", "TensorRT", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "TensorRT-RTX", "rtx")}
 _SAME_PARTS = 3  # of the version: major.minor.patch
@@ -40,15 +41,38 @@ def read_engine(path: Path) -> EngineFile:
         raise ArtefactError(f"{path} does not exist")
     metadata, record = read_sidecar(path)
     try:
-        plan = path.read_bytes()
+        with open_regular(path) as file:
+            plan = file.read()
     except OSError as error:
         raise ArtefactError(f"{path} cannot be read ({error.strerror or error})") from None
+    except MemoryError:
+        raise BackendError(f"{path} does not fit into this machine's memory: close what else uses it") from None
     if hashlib.sha256(plan).hexdigest() != record.sha256:
         raise ArtefactError(
             f"{path} is not the engine that its sidecar {path.name}.json describes (their SHA-256 differ): it is "
             "damaged, or one of the two was replaced; copy both again, or build the engine again"
         )
     return EngineFile(path, metadata, record, plan)
+
+
+def check_host_code(file: EngineFile, allowed: bool) -> bool:
+    """Whether TensorRT is to run code for the CPU that is inside the engine.
+
+    The sidecar says that there is some; it does not decide that it is run. Only ``allowed``, the caller, does.
+
+    Raises:
+        BackendError: there is some, and it is not allowed.
+    """
+    plugin = file.record.plugin
+    if plugin is None or not plugin.serialized:
+        return False
+    if not allowed:
+        raise BackendError(
+            f"{file.path} holds a plugin library, which is code for this machine's CPU and runs with your rights: if you "
+            "trust who built the engine, allow it with allow_host_code=True (sparse-detr-bench run --allow-host-code); "
+            "else take an engine that was built without --self-contained"
+        )
+    return True
 
 
 def import_flavour(file: EngineFile) -> Any:

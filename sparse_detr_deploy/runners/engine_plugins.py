@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _is_registered(registry: Any) -> bool:
 def _find(plugin: PluginRecord, library: str | Path | None) -> Path:
     if library is not None:
         path = Path(library).absolute()  # dlopen looks up a name without a slash elsewhere
-        if not path.is_file():
+        if not os.path.isfile(path):  # unlike Path.is_file, no error for a name that cannot be
             raise BackendError(f"the plugin library {path} does not exist")
         return path
     found = locate_plugin_library()
@@ -69,7 +70,7 @@ def _find(plugin: PluginRecord, library: str | Path | None) -> Path:
             "with sparse-detr-export plugins build, name it in SPARSE_DETR_PLUGINS, or give plugin_library="
         )
     path, place = found
-    if place != NAMED and plugin.version != __version__ and sha256_of(path) != plugin.sha256:
+    if place != NAMED and plugin.version != __version__ and _sha256(path) != plugin.sha256:
         raise BackendError(
             f"the engine needs version {plugin.version} of the plugin library, and {path} is of {__version__}: install "
             "that version of sparse-detr-deploy, build the engine again, or give plugin_library="
@@ -79,10 +80,17 @@ def _find(plugin: PluginRecord, library: str | Path | None) -> Path:
 
 def _compare(path: Path, plugin: PluginRecord) -> None:
     """Another build of one version is usual (other architectures); it is told, since nobody else would."""
-    if sha256_of(path) != plugin.sha256:
+    if _sha256(path) != plugin.sha256:
         _log.warning(
             "%s is not the very library that the engine was built with (%s %s): if results differ, use that one",
             path,
             plugin.library,
             plugin.version,
         )
+
+
+def _sha256(library: Path) -> str:
+    try:
+        return sha256_of(library)
+    except OSError as error:
+        raise BackendError(f"the plugin library {library} cannot be read ({error.strerror or error})") from None

@@ -32,6 +32,7 @@ class TensorRTRunner:
         cuda_graphs: bool = True,
         plugin_library: str | Path | None = None,
         max_graphs: int = 8,
+        allow_host_code: bool = False,
     ) -> None:
         """Load an ``.engine`` file that ``sparse-detr-export`` built; its sidecar says which TensorRT runs it.
 
@@ -41,16 +42,24 @@ class TensorRTRunner:
             cuda_graphs: capture what comes again as a CUDA graph.
             plugin_library: ``libsparse_detr_plugins.so``; default: where the toolkit finds it.
             max_graphs: how many graphs are kept; each is of one batch size, number of kept tokens and input address.
+            allow_host_code: run the plugin library inside an engine that was built with ``--self-contained``. It is
+                code for this machine's CPU, with the rights of this process, so say so only of engines that you trust.
+                Of other engines nothing inside is ever run on the CPU.
 
         Raises:
             ArtefactError: the engine or its sidecar is missing, damaged, or of another version or GPU.
-            BackendError: TensorRT, the driver, the GPU or the plugin library is missing, or memory does not suffice.
+            BackendError: TensorRT, the driver, the GPU or the plugin library is missing, memory does not suffice, or the
+                engine holds code for the CPU and ``allow_host_code`` is not given.
         """
         if type(max_graphs) is not int or max_graphs < 1:
             raise InputError(
                 f"max_graphs is {max_graphs!r}, but at least 1 is needed: cuda_graphs=False leaves them off"
             )
-        self._start(LoadedEngine(Path(path), device, plugin_library), cuda_graphs, max_graphs)
+        if type(allow_host_code) is not bool:
+            raise InputError(f"allow_host_code is {allow_host_code!r}, but True or False is needed")
+        if not isinstance(plugin_library, (str, os.PathLike, type(None))):
+            raise InputError(f"plugin_library is {plugin_library!r}, but the path of a library or None is needed")
+        self._start(LoadedEngine(Path(path), device, plugin_library, allow_host_code), cuda_graphs, max_graphs)
 
     def _start(self, engine: LoadedEngine, cuda_graphs: bool, max_graphs: int) -> None:
         """Take over one use of ``engine``."""

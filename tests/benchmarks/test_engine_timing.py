@@ -24,6 +24,7 @@ from sparse_detr_deploy.benchmarks.engine_timing import EngineResult, StageSampl
 from sparse_detr_deploy.benchmarks.gpu_clocks import ClockSampler, ClockSamples
 from sparse_detr_deploy.benchmarks.memory import Peaks
 from sparse_detr_deploy.benchmarks.results import Report
+from sparse_detr_deploy.engine_record import PluginRecord
 from sparse_detr_deploy.hashing import sha256_of
 from tests.benchmarks.conftest import make_report, make_row
 from tests.runtime.fakes.engine_files import fake_engine
@@ -282,6 +283,28 @@ def test_rows_of_engines_come_back_and_are_compared(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")])
     assert result.exit_code == 0
     assert "throttled (power cap) in the new results" in result.stderr
+
+
+def test_code_inside_an_engine_runs_only_when_asked(
+    artefacts: dict[str, Path], machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the child process that measures memory too."""
+    plugin = PluginRecord("libsparse_detr_plugins.so", "1", "0" * 64, serialized=True)
+    engine = fake_engine(artefacts["fixed"], tmp_path / "x.engine", plugin=plugin)
+    told: list[Runtime] = []
+    monkeypatch.setattr(running, "peak_memory", lambda contender, runtime: told.append(runtime) or Peaks(300.0, 40.0))
+    command = ["run", str(engine), "--rounds", "1", "--warmup", "0", "--contexts", "1"]
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 7
+    assert "--allow-host-code" in refused.stderr
+    assert machine.trt.host_code == []
+    allowed = CliRunner().invoke(main, [*command, "--allow-host-code"], catch_exceptions=False)
+    assert allowed.exit_code == 0, allowed.stderr
+    assert set(machine.trt.host_code) == {True}
+    assert [runtime.allow_host_code for runtime in told] == [False, True]
+    request = {"path": str(engine), "keep_ratio": None, "batch": 1}
+    assert memory._answer({**request, "runtime": vars(Runtime())})["error"] == "BackendError"
+    assert "error" not in memory._answer({**request, "runtime": vars(told[1])})
 
 
 def test_memory_of_an_engine(engines: dict[str, Path], machine: Machine) -> None:

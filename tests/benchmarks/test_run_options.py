@@ -16,7 +16,9 @@ def refused(*arguments: str) -> str:
     return " ".join(result.stderr.split())
 
 
-@pytest.mark.parametrize("option", ["--device=0", "--no-cuda-graphs", "--cuda-graphs", "--contexts=1,2"])
+@pytest.mark.parametrize(
+    "option", ["--device=0", "--no-cuda-graphs", "--cuda-graphs", "--contexts=1,2", "--allow-host-code"]
+)
 def test_options_of_engines_without_one(option: str) -> None:
     name = "--[no-]cuda-graphs" if "cuda" in option else option.split("=")[0]
     assert f"{name} is for engines, and there is none among the artefacts" in refused("a.onnx", option)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -164,8 +165,8 @@ def test_help() -> None:
         assert result.stdout.startswith("Usage: ")
 
 
-def publish(engine: Path, interrupted: bool = False) -> None:
-    with publish_pair(engine, overwrite=interrupted) as (engine_file, sidecar_file):
+def publish(engine: Path, interrupted: bool = False, overwrite: bool = False) -> None:
+    with publish_pair(engine, overwrite=interrupted or overwrite) as (engine_file, sidecar_file):
         engine_file.write_bytes(b"engine")
         if interrupted:
             raise KeyboardInterrupt
@@ -176,6 +177,29 @@ def publish(engine: Path, interrupted: bool = False) -> None:
 def test_engine_and_sidecar_appear_together(failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the second cannot be renamed, the first goes again."""
     engine = tmp_path / "x.engine"
+    real, done = os.link, []
+
+    def link(source: Path, target: Path) -> None:
+        done.append(target)
+        if len(done) == failing + 1:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OutputError, match="no space"):
+        publish(engine)
+    assert files(tmp_path) == []
+    assert len(done) == failing + 1
+
+
+@pytest.mark.parametrize("failing", [0, 1], ids=["engine", "sidecar"])
+def test_an_old_pair_stays(failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --force: where one of the new files cannot be renamed, both old ones are there again."""
+    engine = tmp_path / "x.engine"
+    publish(engine)
+    engine.write_bytes(b"old")
+    sidecar = tmp_path / "x.engine.json"
+    sidecar.write_text("old")
     real, done = os.replace, []
 
     def replace(source: Path, target: Path) -> None:
@@ -186,9 +210,55 @@ def test_engine_and_sidecar_appear_together(failing: int, tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OutputError, match="no space"):
-        publish(engine)
-    assert files(tmp_path) == []
-    assert len(done) == failing + 1
+        publish(engine, overwrite=True)
+    assert files(tmp_path) == ["x.engine", "x.engine.json"]
+    assert (engine.read_bytes(), sidecar.read_text()) == (b"old", "old")
+
+
+def test_of_two_pairs_at_once_the_first_stays(tmp_path: Path) -> None:
+    """The second, whose engine finds the name taken, removes nothing of the first."""
+    engine = tmp_path / "x.engine"
+
+    def write() -> None:
+        with publish_pair(engine) as (late, late_sidecar):
+            late.write_bytes(b"late")
+            late_sidecar.write_text("late")
+            publish(engine)
+
+    with pytest.raises(OutputError, match=r"x\.engine exists already, written by another program meanwhile"):
+        write()
+    assert files(tmp_path) == ["x.engine", "x.engine.json"]
+    assert (engine.read_bytes(), (tmp_path / "x.engine.json").read_text()) == (b"engine", "{}")
+
+
+RACE = """
+import os, random, sys, time
+from pathlib import Path
+from sparse_detr_deploy.export.engine.publishing import publish_pair
+real = os.replace
+def slowly(source, target):  # so that the other comes between two renames
+    real(source, target)
+    time.sleep(random.random() / 100)
+os.replace = slowly
+engine, mark, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+time.sleep(max(0, start - time.time()))
+for index in range(100):
+    with publish_pair(engine.with_name(f"{index}.engine"), overwrite=True) as (one, other):
+        one.write_text(mark)
+        other.write_text(mark)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no lock of folders")
+def test_pairs_that_are_overwritten_at_once_do_not_mix(tmp_path: Path) -> None:
+    start = time.time() + 3
+    racers = [
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path / "x"), mark, str(start)]) for mark in ("a", "b")
+    ]
+    assert [racer.wait(timeout=300) for racer in racers] == [0, 0]
+    for index in range(100):
+        engine = tmp_path / f"{index}.engine"
+        assert engine.read_text() == Path(f"{engine}.json").read_text()
 
 
 def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -152,12 +153,86 @@ def test_a_clean_up_that_fails_hides_nothing(tmp_path: Path, monkeypatch: pytest
         write()
 
 
-def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
-    with publish(tmp_path / "x.onnx") as one, publish(tmp_path / "x.onnx") as other:
+def write_two(path: Path, overwrite: bool) -> None:
+    """The inner one ends first."""
+    with publish(path, overwrite) as one, publish(path, overwrite) as other:
         assert one != other
         one.write_bytes(b"one")
         other.write_bytes(b"other")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_at_once_the_second_writes_over_nothing(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On file systems without hard links too."""
+
+    def link(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OutputError, match=r"x\.onnx exists already, written by another program meanwhile.*--force"):
+        write_two(tmp_path / "x.onnx", overwrite=False)
+    assert (tmp_path / "x.onnx").read_bytes() == b"other"
+    assert [file.name for file in tmp_path.iterdir()] == ["x.onnx"]
+    assert (tmp_path / "x.onnx").stat().st_nlink == 1
+
+
+def test_of_two_at_once_that_may_overwrite_the_second_does(tmp_path: Path) -> None:
+    write_two(tmp_path / "x.onnx", overwrite=True)
     assert (tmp_path / "x.onnx").read_bytes() == b"one"
+
+
+def test_without_links_a_rename_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(
+            errno.EPERM if target.name == "x.onnx" and not target.exists() else errno.EIO, "the system's words"
+        )
+
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OutputError, match="the system's words"), publish(tmp_path / "x.onnx") as temporary:
+        temporary.write_bytes(b"whole")
+    assert list(tmp_path.iterdir()) == []
+
+
+RACE = """
+import sys, time
+from pathlib import Path
+from sparse_detr_deploy.errors import OutputError
+from sparse_detr_deploy.export.publish import publish
+path, mark, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+wins = 0
+for index in range(100):
+    name = path / f"{index}.onnx"
+    try:
+        with publish(name) as temporary:
+            temporary.write_text(mark * 1000)
+            if index == 0:
+                time.sleep(max(0, start - time.time()))
+        wins += 1
+    except OutputError:
+        pass
+print(wins)
+"""
+
+
+def test_processes_that_race_for_names(tmp_path: Path) -> None:
+    """Each name has one winner, and holds what that one wrote."""
+    start = time.time() + 3
+    racers = {
+        mark: subprocess.Popen(
+            [sys.executable, "-c", RACE, str(tmp_path), mark, str(start)], stdout=subprocess.PIPE, text=True
+        )
+        for mark in "ab"
+    }
+    wins = {mark: int(racer.communicate(timeout=300)[0]) for mark, racer in racers.items()}
+    texts = [path.read_text() for path in tmp_path.iterdir()]
+    assert len(texts) == 100
+    assert sum(wins.values()) == 100
+    for mark, count in wins.items():
+        assert texts.count(mark * 1000) == count
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the system has no /proc")

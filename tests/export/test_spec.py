@@ -76,7 +76,7 @@ def test_batch_ranges_are_in_order_or_refused(batch: tuple[int, int, int]) -> No
         ({"rho": 0.3, "class_names": ("cat", "dog")}, SPARSE, "2 class names, but the model has 91"),
         ({"rho": 0.3, "height": 31}, SPARSE, "too small for 4 levels"),
         ({"rho": 0.3, "width": 31}, SPARSE, "too small for 4 levels"),
-        ({"rho": 0.3, "height": 9_000, "width": 60_000}, SPARSE, "too large"),
+        ({"rho": 0.3, "height": 9_000, "width": 29_000}, SPARSE, "too large"),
     ],
 )
 def test_specifications_that_do_not_fit_a_model(changes: dict, config: ModelConfig, message: str) -> None:
@@ -93,7 +93,7 @@ def test_specifications_that_do_not_fit_a_model(changes: dict, config: ModelConf
         ((10_000, 10_000), {"precision": "fp16"}, False),
         ((14_000, 14_000), {"precision": "fp16"}, True),
         ((10_000, 10_000), {"padded": True}, False),
-        ((40_000, 30_000), {"padded": True}, False),
+        ((16_000, 16_000), {"padded": True}, False),
     ],
 )
 def test_canvases_that_a_file_can_hold(size: tuple[int, int], changes: dict, refused: bool) -> None:
@@ -120,6 +120,30 @@ def test_too_few_tokens_for_the_queries() -> None:
 def test_specifications_that_contradict_themselves(changes: dict) -> None:
     with pytest.raises(InputError):
         ExportSpec(800, 1066, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"height": 70_000}, "no artefact has a canvas of 70000×1066, but 65,536"),
+        ({"height": 40_000, "width": 30_000, "padded": True}, "268,435,456 pixels a batch"),
+        ({"batch": (1, 1, 400)}, "in batches of 400"),
+        ({"height": 32, "width": 32, "batch": (1, 1, 5000)}, "a batch of 5000"),
+        ({"num_detections": 2_000_000}, "2000000 detections"),
+        ({"class_names": ("x",) * 100_001}, "100,001 names"),
+        ({"class_names": ("x" * 1001,)}, "a name of 1,001 characters"),
+        ({"class_names": ("\ud800",)}, "half of a surrogate pair"),
+    ],
+)
+def test_what_no_reader_would_take(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ExportSpec(**{"height": 800, "width": 1066, "rho": 0.3, **changes})
+
+
+@pytest.mark.parametrize("name", ["num_queries", "num_classes"])
+def test_models_of_which_no_reader_would_take_an_artefact(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} = 100001"):
+        ExportSpec(800, 1066, rho=0.3).check_against(dataclasses.replace(SPARSE, **{name: 100_001}))
 
 
 def test_no_detections() -> None:

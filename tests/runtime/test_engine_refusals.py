@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparse_detr_deploy import ArtefactError, BackendError, Detector, __version__, plugin_library
+from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError, __version__, plugin_library
 from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar, sidecar_path
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
@@ -22,6 +24,7 @@ from tests.runtime.fakes.machine import Machine, fake_machine
 from tests.runtime.fakes.tensorrt_api import ENGINE_BYTES, FakeEngine
 
 Make = Callable[..., Path]
+PLUGIN = {"library": "x.so", "version": "1", "sha256": "0" * 64, "serialized": False}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def test_no_sidecar(make: Make, machine: Machine) -> None:
     [
         (lambda document: None, "not JSON"),
         (lambda document: {**document, "engine": None}, "does not describe an engine"),
-        (lambda document: {**document, "engine": {**document["engine"], "flavour": "tflite"}}, "flavour 'tflite'"),
+        (lambda document: {**document, "engine": {**document["engine"], "flavour": "tflite"}}, "flavour is not one of"),
         (lambda document: {**document, "batch": "many"}, "damaged"),
         (lambda document: {**document, "schema_version": 99}, "upgrade sparse-detr-deploy"),
         (lambda document: {**document, "engine": {**document["engine"], "sha256": "0" * 64}}, "SHA-256 differ"),
@@ -75,6 +78,82 @@ def test_a_sidecar_that_was_edited(edit: Callable[[Any], Any], message: str, mak
     document = edit(json.loads(sidecar_path(path).read_text()))
     sidecar_path(path).write_text("{" if document is None else json.dumps(document))
     refused(path, ArtefactError, message, machine)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"targets": [89]}, "targets is not a list of short texts"),
+        ({"targets": "sm89"}, "targets is not a list"),
+        ({"targets": {"sm89": 1}}, "targets is not a list"),
+        ({"targets": [["sm89"]]}, "targets is not a list"),
+        ({"targets": None}, "targets is not a list"),
+        ({"layer_types": [1]}, "layer_types is not an object of whole numbers"),
+        ({"layer_types": {"HALF": "many"}}, "layer_types is not an object"),
+        ({"products": {"conv": 1}}, "products is not an object of objects"),
+        ({"inspected": []}, "inspected is not an object"),
+        ({"inspected": {"FLOAT": True}}, "inspected is not an object"),
+        ({"workspace_mib": 0}, "workspace_mib is not a whole number"),
+        ({"workspace_mib": 1e3}, "workspace_mib is not a whole number"),
+        ({"version": 10}, "version is not a short text"),
+        ({"version": "10\n16"}, "version is not a short text"),
+        ({"attention": None}, "attention is not a short text"),
+        ({"selection": {}}, "selection is not a short text"),
+        ({"sha256": "x"}, "sha256 is not a SHA-256"),
+        ({"onnx_sha256": 7}, "onnx_sha256 is not a SHA-256"),
+        ({"flavour": ["tensorrt"]}, "flavour is not one of"),
+        ({"plugin": "x.so"}, "plugin is not an object or null"),
+        ({"plugin": {}}, r"plugin\.library is missing"),
+        ({"plugin": PLUGIN | {"library": "../../x.so"}}, r"plugin\.library is not the plain name of a file"),
+        ({"plugin": PLUGIN | {"version": 1}}, r"plugin\.version is not a short text"),
+        ({"plugin": PLUGIN | {"sha256": None}}, r"plugin\.sha256 is not a SHA-256"),
+        ({"plugin": PLUGIN | {"serialized": "true"}}, r"plugin\.serialized is not true or false"),
+    ],
+)
+def test_a_field_of_another_type(change: dict[str, Any], message: str, make: Make, machine: Machine) -> None:
+    path = make()
+    document = json.loads(sidecar_path(path).read_text())
+    document["engine"].update(change)
+    sidecar_path(path).write_text(json.dumps(document))
+    refused(path, ArtefactError, rf"x\.engine\.json does not describe an engine \({message}", machine)
+
+
+@pytest.mark.parametrize("field", ["sha256", "targets", "flavour", "layer_types", "version"])
+def test_a_field_that_is_missing(field: str, make: Make, machine: Machine) -> None:
+    path = make()
+    document = json.loads(sidecar_path(path).read_text())
+    del document["engine"][field]
+    sidecar_path(path).write_text(json.dumps(document))
+    refused(path, ArtefactError, f"{field} is missing", machine)
+
+
+def test_a_sidecar_nested_without_end(make: Make, machine: Machine) -> None:
+    path = make()
+    document = json.loads(sidecar_path(path).read_text())
+    document["engine"]["layer_types"] = "HERE"
+    sidecar_path(path).write_text(json.dumps(document).replace('"HERE"', "[" * 900 + "]" * 900))
+    refused(path, ArtefactError, "nested more than 64 deep", machine)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+@pytest.mark.parametrize("suffix", ["", ".json"])
+def test_fifos(suffix: str, make: Make, machine: Machine) -> None:
+    """In a process of its own, which a FIFO would stop for ever."""
+    path = make()
+    place = Path(f"{path}{suffix}")
+    place.unlink()
+    os.mkfifo(place)
+    code = f"""
+from pathlib import Path
+from sparse_detr_deploy.errors import ArtefactError
+from sparse_detr_deploy.runners.engine_checks import read_engine
+try:
+    read_engine(Path({str(path)!r}))
+except ArtefactError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert f"{place} cannot be read (it is a FIFO, not a regular file)" in done.stdout
 
 
 def test_truncated_and_replaced_engines(make: Make, machine: Machine) -> None:
@@ -187,10 +266,42 @@ def test_plugin_libraries_of_other_builds_and_versions(
 
 def test_plugins_in_the_engine(make: Make, machine: Machine, tmp_path: Path, no_library: None) -> None:
     record = plugins(tmp_path / "plugins.so", serialized=True)
-    with Detector.load(make(plugin=record)) as detector:
+    with Detector.load(make(plugin=record), allow_host_code=True) as detector:
         assert detector.describe()["plugins"] == "in the engine"
+    Detector.load(make(), allow_host_code=True).close()
     Detector.load(make()).close()
-    assert machine.trt.host_code == [True, False]
+    assert machine.trt.host_code == [True, False, False]
+
+
+def test_code_in_the_engine_runs_only_where_the_caller_says_so(
+    make: Make, machine: Machine, tmp_path: Path, no_library: None
+) -> None:
+    """The sidecar, which came with the engine, does not decide it."""
+    path = make(plugin=plugins(tmp_path / "plugins.so", serialized=True))
+    for options in ({}, {"allow_host_code": False}):
+        refused(path, BackendError, r"allow_host_code=True.*--allow-host-code.*--self-contained", machine, **options)
+    assert machine.trt.host_code == []
+    with Detector.load(path, allow_host_code=True) as detector, detector.clone() as clone:
+        assert clone.describe()["plugins"] == "in the engine"
+    assert machine.trt.host_code == [True]  # a clone deserialises nothing
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"allow_host_code": "no"}, "allow_host_code is 'no', but True or False"),
+        ({"allow_host_code": 1}, "allow_host_code is 1"),
+        ({"plugin_library": 7}, "plugin_library is 7"),
+    ],
+)
+def test_options_that_are_refused(options: dict[str, Any], message: str, make: Make, machine: Machine) -> None:
+    refused(make(), InputError, message, machine, **options)
+
+
+def test_a_plugin_library_that_cannot_be_one(make: Make, machine: Machine, tmp_path: Path) -> None:
+    path = make(plugin=plugins(tmp_path / "plugins.so"))
+    for library in ("x" * 5000, "null\0.so", tmp_path):
+        refused(path, BackendError, "does not exist", machine, plugin_library=library)
 
 
 def test_tensorrt_rtx_takes_no_plugins(make: Make, tmp_path: Path) -> None:

@@ -4,37 +4,78 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparse_detr_deploy import limits
 from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.metadata import SCHEMA_VERSION, Metadata
 
-COUNT = st.integers(1, 10**6)
+INTEGER = st.integers(-(2**63), 2**64 - 1)
 TEXT = st.text(max_size=20)
 LEVELS = ((12, 16), (6, 8), (3, 4), (2, 2))
 PLAIN = Metadata(name="x", architecture="r50", model={}, height=96, width=128, level_shapes=LEVELS, rho=0.3)
+# no artefact claims so much, and what reads it must neither allocate nor compute with it
+ABSURD: list[dict[str, Any]] = [
+    {"height": 2**32},
+    {"width": 2**32},
+    {"height": 2**16, "width": 2**16},
+    {"batch": [1, 1, 10**9]},
+    {"height": 4000, "width": 4000, "batch": [1, 1, 32]},
+    {"level_shapes": [[10**9, 10**9]]},
+    {"level_shapes": [[97, 16]]},
+    {"level_shapes": [[1, 1]] * 9},
+    {"std": [1e-300] * 3},
+    {"std": [1e300] * 3},
+    {"mean": [0, 0, 1e300]},
+    {"num_detections": 10**9},
+    {"num_detections": 300 * 91 + 1},
+    {"num_queries": 10**9},
+    {"num_classes": 10**9},
+    {"class_names": ["x"] * (limits.MOST_CLASSES + 1)},
+    {"class_names": ["x" * (limits.MOST_NAME_CHARACTERS + 1)]},
+    {"class_names": ["x" * 1000] * 2100},
+    {"name": "x" * (1 << 20)},
+    {"architecture": "x" * (1 << 20)},
+    {"architecture": "\x1b[2J"},
+    {"toolkit_version": [1]},
+    {"opset": 0},
+    {"opset": "20"},
+    {"gmacs_fixed": -1},
+    {"gmacs_fixed": 1e300},
+    {"gmacs_per_kept_token": 1e300},
+    {"model": {"nheads": 0}},
+    {"model": {"hidden_dim": "256"}},
+    {"model": {"enc_n_points": 10**9}},
+    {"versions": {"torch": 2}},
+    {"custom_ops": {"MSDeformAttn": "1"}},
+    {"checkpoint": {"file": 7}},
+    {"digest": "abc"},
+    {"digest": "G" * 64},
+    {"digest": None},
+]
 
 METADATA = st.builds(
     Metadata,
-    name=TEXT,
-    architecture=TEXT,
-    model=st.dictionaries(TEXT, st.one_of(st.integers(), st.booleans(), TEXT, st.none())),
-    height=COUNT,
-    width=COUNT,
-    level_shapes=st.lists(st.tuples(COUNT, COUNT), min_size=1, max_size=5).map(tuple),
-    batch=st.lists(COUNT, min_size=3, max_size=3).map(lambda batch: tuple(sorted(batch))),
+    name=st.from_regex(r"[a-z0-9_]{1,20}(\.[0-9]{1,3})?", fullmatch=True),
+    architecture=TEXT.filter(str.isprintable),
+    model=st.dictionaries(TEXT, st.one_of(INTEGER, st.booleans(), TEXT, st.none())),
+    height=st.integers(64, limits.MOST_SIDE // 16),
+    width=st.integers(64, limits.MOST_SIDE // 16),
+    level_shapes=st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=1, max_size=8).map(tuple),
+    batch=st.lists(st.integers(1, 16), min_size=3, max_size=3).map(lambda batch: tuple(sorted(batch))),
     rho=st.floats(0, 1, exclude_min=True),
     dynamic_rho=st.booleans(),
     padded=st.booleans(),
     input_dtype=st.sampled_from(["float32", "uint8"]),
     outputs=st.sampled_from(["detections", "raw"]),
-    num_detections=COUNT,
+    num_detections=st.integers(1, 300 * 91),
     class_names=st.one_of(st.none(), st.lists(TEXT).map(tuple)),
-    verification=st.dictionaries(TEXT, st.one_of(st.floats(allow_nan=False), st.lists(st.integers()))),
-    custom_ops=st.dictionaries(TEXT, st.integers()),
+    verification=st.dictionaries(TEXT, st.one_of(st.floats(allow_nan=False), st.lists(INTEGER))),
+    custom_ops=st.dictionaries(TEXT, INTEGER),
 )
 
 
@@ -91,7 +132,8 @@ def test_fields_of_later_versions_of_one_schema_are_left_alone() -> None:
         ({"std": [0.2, -0.2, 0.2]}, r"damaged.*mean, std"),
         ({"mean": [True, 0.4, 0.4]}, r"damaged.*mean, std"),
         ({"mean": [0.4, 0.4, float("inf")]}, r"damaged.*mean, std"),
-        ({"mean": [10**400, 0, 0]}, r"damaged.*mean, std"),
+        ({"mean": [10**400, 0, 0]}, r"not JSON.*more than 64 bits"),
+        *((change, r"damaged") for change in ABSURD),
         ({"level_shapes": []}, r"damaged.*level_shapes"),
         ({"gmacs_fixed": "a"}, r"damaged.*gmacs"),
         ({"gmacs_fixed": float("nan")}, r"damaged.*gmacs"),
@@ -122,9 +164,49 @@ def test_any_other_text_is_refused(text: str) -> None:
         Metadata.from_json(text)
 
 
-def test_deep_nesting_is_refused() -> None:
+@pytest.mark.parametrize("depth", [70, 900, 100_000])
+def test_deep_nesting_is_refused(depth: int) -> None:
     with pytest.raises(ArtefactError):
         Metadata.from_json("[" * 100_000)
+    nested = "[" * depth + "]" * depth
+    document = json.dumps({**json.loads(PLAIN.to_json()), "verification": "HERE"}).replace(
+        '"HERE"', f'{{"x": {nested}}}'
+    )
+    with pytest.raises(ArtefactError, match="nested more than 64 deep"):
+        Metadata.from_json(document)
+
+
+def test_large_documents_are_refused() -> None:
+    document = {**json.loads(PLAIN.to_json()), "verification": {"x": "y" * limits.MOST_METADATA_BYTES}}
+    with pytest.raises(ArtefactError, match="larger than 16,777,216 bytes"):
+        Metadata.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("field", ["name", "architecture", "verification", "class_names"])
+def test_text_that_no_terminal_takes_is_refused(field: str) -> None:
+    """JSON may escape half of a surrogate pair; written anywhere it ends in UnicodeEncodeError."""
+    half = {"verification": {"x": "\ud800"}, "class_names": ["\ud800"]}.get(field, "\ud800")
+    with pytest.raises(ArtefactError, match="surrogate") as caught:
+        Metadata.from_json(json.dumps({**json.loads(PLAIN.to_json()), field: half}))
+    str(caught.value).encode()
+
+
+def test_a_newer_writer_is_not_quoted_at_length() -> None:
+    document = {"schema_version": SCHEMA_VERSION + 1, "toolkit_version": "9" * (1 << 20)}
+    with pytest.raises(ArtefactError, match="upgrade") as caught:
+        Metadata.from_json(json.dumps(document))
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("change", [{"height": 2048, "width": 2048, "batch": [1, 32, 64]}, {"num_detections": 27_300}])
+def test_large_artefacts_are_read(change: dict) -> None:
+    assert Metadata.from_json(json.dumps({**json.loads(PLAIN.to_json()), **change})).name == "x"
+
+
+def test_files_of_older_versions_have_no_digest() -> None:
+    document = json.loads(PLAIN.to_json())
+    del document["digest"]
+    assert Metadata.from_json(json.dumps(document)) == PLAIN
 
 
 def test_keep_ratio_of_a_fixed_artefact() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparse_detr_deploy.errors import ArtefactError
+from sparse_detr_deploy.limits import MOST_METADATA_BYTES
 from sparse_detr_deploy.metadata import METADATA_KEY, SCHEMA_VERSION, Metadata
-from sparse_detr_deploy.onnx_metadata import read_metadata
+from sparse_detr_deploy.onnx_metadata import MOST_FIELDS, read_metadata
 from tests.conftest import Export
 
 METADATA = Metadata(name="x", architecture="r50", model={}, height=96, width=128, level_shapes=((12, 16),), rho=0.3)
@@ -28,6 +32,21 @@ def small_onnx(**properties: str) -> onnx.ModelProto:
     return model
 
 
+def field(number: int, content: bytes) -> bytes:
+    """One field of bytes, such as a message."""
+    head = bytearray()
+    for value in (number << 3 | 2, len(content)):
+        while value > 0x7F:
+            head.append(value & 0x7F | 0x80)
+            value >>= 7
+        head.append(value)
+    return bytes(head) + content
+
+
+KEY = METADATA_KEY.encode()
+ENTRY = field(14, field(1, KEY) + field(2, METADATA.to_json().encode()))
+GRAPH = field(7, b"")
+TWICE = GRAPH + ENTRY + ENTRY
 CONTENT = small_onnx(other="thing", **{METADATA_KEY: METADATA.to_json()}).SerializeToString()
 
 
@@ -96,6 +115,16 @@ def test_any_other_content_is_refused(tmp_path: Path, content: bytes) -> None:
         (small_onnx().SerializeToString(), "was not made by sparse-detr-deploy"),
         (small_onnx(names="{}").SerializeToString(), "was not made by sparse-detr-deploy"),
         (small_onnx(**{METADATA_KEY: "{"}).SerializeToString(), "not JSON"),
+        (TWICE, "has the metadata 'sparse_detr_deploy' 2 times"),
+        (field(14, field(1, KEY) + field(2, b"\xff{}")) + GRAPH, "not UTF-8"),
+        (GRAPH + field(14, field(1, KEY) + b"\x10\x05"), "truncated or not an ONNX file"),
+        (GRAPH + b"\x70\x05", "truncated or not an ONNX file"),
+        (GRAPH + b"\x3b\x3c", "truncated or not an ONNX file"),
+        (GRAPH + b"\x08" + b"\xff" * 9 + b"\x7f", "truncated or not an ONNX file"),
+        (GRAPH + b"\x3a" + b"\xff" * 9 + b"\x01", "truncated or not an ONNX file"),
+        (GRAPH + field(14, field(1, KEY) + field(2, b" " * (MOST_METADATA_BYTES + 1))), "larger than 16,777,216"),
+        (GRAPH + b"\x3a\x00" * (MOST_FIELDS + 1), "more than 10,000 fields"),
+        (GRAPH + field(14, b"\x1a\x00" * 1000), "more than 16 fields"),
         (small_onnx(**{METADATA_KEY: f'{{"schema_version": {SCHEMA_VERSION + 1}}}'}).SerializeToString(), "upgrade"),
     ],
 )
@@ -112,3 +141,50 @@ def test_paths_that_are_refused(tmp_path: Path) -> None:
         read_metadata(tmp_path)
     with pytest.raises(ArtefactError):
         read_metadata("null\0.onnx")
+
+
+def test_a_file_of_many_empty_fields(tmp_path: Path) -> None:
+    """20 MB that hold ten million fields: read to the end, they take gigabytes of memory and half a minute.
+
+    The process may have 512 MB of address space beyond what the interpreter took.
+    """
+    (tmp_path / "x.onnx").write_bytes(GRAPH + ENTRY + b"\x3a\x00" * 10_000_000)
+    code = f"""
+import resource
+from pathlib import Path
+from sparse_detr_deploy.errors import ArtefactError
+from sparse_detr_deploy.onnx_metadata import read_metadata
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (512 << 20),) * 2)
+try:
+    read_metadata({str(tmp_path / "x.onnx")!r})
+except ArtefactError as error:
+    print(error)
+"""
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("the system has no /proc")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert "more than 10,000 fields" in done.stdout, done.stderr[-500:]
+
+
+def test_metadata_among_many_functions(tmp_path: Path) -> None:
+    """As large models of others have them."""
+    (tmp_path / "x.onnx").write_bytes(GRAPH + field(25, b"") * 5000 + ENTRY + field(14, field(1, b"other")) * 1000)
+    assert read_metadata(tmp_path / "x.onnx") == METADATA
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no FIFOs")
+def test_fifos_and_devices(tmp_path: Path) -> None:
+    """In a process of its own, which a FIFO would stop for ever."""
+    os.mkfifo(tmp_path / "x.onnx")
+    for path, kind in ((tmp_path / "x.onnx", "FIFO"), (Path("/dev/zero"), "device")):
+        code = f"""
+from sparse_detr_deploy.errors import ArtefactError
+from sparse_detr_deploy.onnx_metadata import read_metadata
+try:
+    read_metadata({str(path)!r})
+except ArtefactError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert f"{path} cannot be read (it is a {kind}, not a regular file)" in done.stdout

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import threading
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar
-from sparse_detr_deploy.errors import BackendError, VerificationError
+from sparse_detr_deploy.errors import ArtefactError, BackendError, VerificationError
 from sparse_detr_deploy.export.engine import flavours, pipeline
 from sparse_detr_deploy.export.engine.gpu import Driver, Gpu
 from sparse_detr_deploy.export.engine.inspection import check_types, count_types, inspect_engine
 from sparse_detr_deploy.export.engine.network import NetworkSummary, check_plugins
 from sparse_detr_deploy.export.engine.pipeline import EnginePipeline, EngineResult
+from sparse_detr_deploy.export.engine.preparation import check_attention
 from sparse_detr_deploy.export.engine.session import Messages, make_logger
 from sparse_detr_deploy.export.engine.spec import EngineSpec
 from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.hashing import sha256_of
+from sparse_detr_deploy.metadata import METADATA_KEY
+from sparse_detr_deploy.onnx_digest import PLACEHOLDER, seal
 from tests.conftest import Export
 from tests.export.engine.fake_tensorrt import DataType, FakeTensorRT
 
@@ -39,6 +45,10 @@ def no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "find_plugin_library", lambda: None)
 
 
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
 def opened(monkeypatch: pytest.MonkeyPatch, fake: FakeTensorRT, **fields: Any) -> EnginePipeline:
     monkeypatch.setattr(pipeline, "load_flavour", lambda name: fake)
     monkeypatch.setattr(flavours, "query_driver", lambda: GPU)
@@ -49,6 +59,73 @@ def build(
     monkeypatch: pytest.MonkeyPatch, fake: FakeTensorRT, result: ExportResult, output: Path, **fields: Any
 ) -> EngineResult:
     return opened(monkeypatch, fake, **fields).build(result.path, output)
+
+
+def resealed(proto: onnx.ModelProto, path: Path, name: str, digest: str = PLACEHOLDER) -> Path:
+    """The file as whoever wants to harm would write it: its metadata changed, its digest right."""
+    text = next(entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY)
+    document = {**json.loads(text), "name": name, "digest": digest}
+    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(document, ensure_ascii=False)})
+    path.write_bytes(proto.SerializeToString())
+    if digest:
+        seal(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["../../x", "ABSOLUTE", "a/b", "..", ""])
+def test_a_name_that_leads_out_of_the_folder(
+    name: str, library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written anywhere."""
+    name = str(tmp_path / "elsewhere") if name == "ABSOLUTE" else name
+    path = resealed(onnx.load(export_tiny().path), tmp_path / "x.onnx", name)
+    engines = opened(monkeypatch, FakeTensorRT())
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ArtefactError, match=r"x\.onnx: its metadata is damaged \(name"):
+        engines.build(path, tmp_path / "a" / "b")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_that_are_not_as_they_were_exported(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine would hide it for good: its own digest is right. Files of older versions have none to compare."""
+    engines = opened(monkeypatch, FakeTensorRT())
+    path, output = tmp_path / "x.onnx", tmp_path / "out"
+    proto = onnx.load(export_tiny().path)
+    proto.graph.initializer[0].raw_data = bytes(len(proto.graph.initializer[0].raw_data))
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ArtefactError, match=r"x\.onnx is not as it was exported"):
+        engines.build(path, output)
+    external = proto.graph.initializer[0]
+    external.ClearField("raw_data")
+    external.data_location = onnx.TensorProto.EXTERNAL
+    external.external_data.add(key="location", value="../../secret")
+    with pytest.raises(ArtefactError, match=r"x\.onnx keeps weights in other files"):
+        engines.build(resealed(proto, path, "x"), output)
+    del proto.graph.initializer[0]
+    proto.graph.node[0].input.extend(["x"] * 9)
+    with pytest.raises(ArtefactError, match=r"x\.onnx is not valid ONNX"):
+        engines.build(resealed(proto, path, "x"), output)
+    assert files(output) == []
+    old = resealed(onnx.load(export_tiny().path), path, "old", digest="")
+    assert engines.build(old, output).path == output / "old.engine"
+
+
+def test_a_model_of_which_sizes_are_missing(export_tiny: Export) -> None:
+    metadata = dataclasses.replace(export_tiny().metadata, model={"two_stage": True})
+    with pytest.raises(ArtefactError, match="do not say hidden_dim, nheads, enc_n_points, dec_n_points"):
+        check_attention(metadata)
+
+
+def test_a_library_of_an_unusual_name(export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sidecar that is written can be read."""
+    (tmp_path / ".hidden.so").write_bytes(b"a library")
+    monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(tmp_path / ".hidden.so"))
+    built = build(monkeypatch, FakeTensorRT(), export_tiny(), tmp_path / "out")
+    plugin = read_sidecar(built.path)[1].plugin
+    assert plugin is not None
+    assert plugin.library == "libsparse_detr_plugins.so"
 
 
 @pytest.mark.parametrize(("version", "keeps"), [("10.8.0.43", False), ("10.15.1", True), ("11.4.0.106", True)])
