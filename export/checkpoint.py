@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from sparse_detr_deploy.errors import CheckpointError
 from sparse_detr_deploy.export.checkpoint_file import OpenCheckpoint, open_checkpoint, read_sidecar
@@ -20,6 +22,17 @@ _DECODER = "transformer.decoder."
 _OBJECTNESS = "transformer.enc_mask_predictor.class_head."
 _COMPUTED, _COMPUTED_BYTES = "relative_position_index", 2**20
 _MOST_GROWTH = 8  # 2 of a file in half precision; the rest for tensors that share their values without being one
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out random values; on the meta device there are none, and PyTorch would import a compiler (1 s)."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is Tensor.normal_:
+            return args[0]
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 def load_checkpoint(path: str | Path, config: ModelConfig | None = None) -> SparseDETR:
@@ -86,7 +99,7 @@ def _check_fit(config: ModelConfig, stored: Mapping[str, StoredTensor], file: Op
             f"{path} selects its tokens by objectness, which sparse-detr-train offers for comparison only: "
             'train with saliency = "dam"; sparse-detr-train CONFIG --evaluate measures this one'
         )
-    with torch.device("meta"):
+    with torch.device("meta"), _Unfilled():
         expected: dict[str, Tensor] = build_model(config).state_dict(keep_vars=True)
     aliases: dict[int, list[str]] = {}
     for name, value in expected.items():
