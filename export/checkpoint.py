@@ -30,8 +30,8 @@ class _Unfilled(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is Tensor.normal_:
-            return args[0]
+        if func is torch.nn.init.normal_:
+            return next(iter([*args, *(kwargs or {}).values()]))
         return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
