@@ -9,40 +9,26 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import struct
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from torch import Tensor
 
 from sparse_detr_deploy.errors import CheckpointError
-from sparse_detr_deploy.export.pickled_values import (
-    MOST_BYTES,
-    Arguments,
-    ForeignObjectError,
-    PickledTensor,
-    PickleReader,
-    Unmade,
-    loads,
-)
+from sparse_detr_deploy.export.pickled_values import Arguments, ForeignObjectError, PickledTensor, Unmade
 from sparse_detr_deploy.export.safetensors_file import read_header
-from sparse_detr_deploy.export.stored_tensor import StoredTensor, check_view
-from sparse_detr_deploy.export.zip_records import Extent, TorchScriptError, read_records
+from sparse_detr_deploy.export.stored_tensor import StoredTensor
+from sparse_detr_deploy.export.torch_file import LEGACY, MOST_SHARING, ZIP, TorchContent, read_content
+from sparse_detr_deploy.export.zip_records import TorchScriptError
 from sparse_detr_deploy.plain_values import check_plain, parse_json
 from sparse_detr_deploy.regular_files import open_regular, read_text
 from sparse_detr_deploy.short_repr import short_repr, shown_name
 
 _HINT = "official files hold 'model' and 'args'; for a bare state dict put its arguments as JSON beside it"
-_ZIP = b"PK\x03\x04"
-_LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save before 1.6
 _PICKLE = b"\x80"
-_LEGACY_PROTOCOL = 1001
 # The largest published detectors have 1 GB with their optimizer. Files with holes take no disk and any length.
 _MOST_FILE = 8 * 2**30
-# Several names of one tensor count once; parts of one storage beside the whole of it make a small multiple.
-_MOST_SHARING = 4
 _MOST_TENSORS = 20_000  # ResNet-101 with 6+6 layers: 1,000
 _MOST_KEY = 512
 _MOST_ARGUMENTS = 10_000
@@ -123,7 +109,7 @@ def open_checkpoint(path: Path) -> Iterator[OpenCheckpoint]:
             raise CheckpointError(f"{path} has {size:,} bytes; checkpoints of at most {_MOST_FILE:,} are read")
         file.seek(0)
         tensors, args = _described(path, file, size, start)
-        if sum(stored.nbytes for stored in set(tensors.values())) > _MOST_SHARING * size:
+        if sum(stored.nbytes for stored in set(tensors.values())) > MOST_SHARING * size:
             raise CheckpointError(f"{path} describes more tensors than its {size:,} bytes hold: they overlap")
         yield OpenCheckpoint(path, size, tensors, args, file)
 
@@ -139,7 +125,7 @@ def _unreadable(path: Path, error: OSError) -> str:
 def _described(path: Path, file: BinaryIO, size: int, start: bytes) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     """Tensors and arguments, by the format that the file has."""
     is_safetensors = path.suffix == ".safetensors"
-    if not is_safetensors and not start.startswith((_ZIP, _LEGACY)):
+    if not is_safetensors and not start.startswith((ZIP, LEGACY)):
         described = "a Python pickle that torch.save did not write" if start.startswith(_PICKLE) else "something else"
         raise CheckpointError(
             f"{path} is not a PyTorch checkpoint but {described} (it begins with {start[:16]!r}); nothing of it was run"
@@ -148,7 +134,7 @@ def _described(path: Path, file: BinaryIO, size: int, start: bytes) -> tuple[dic
     try:
         if is_safetensors:
             return _safetensors(file, size)
-        return _zipped(path, file, size) if start.startswith(_ZIP) else _legacy(path, file, size)
+        return _split(path, read_content(file, size))
     except CheckpointError:
         raise
     except ForeignObjectError as error:
@@ -169,61 +155,9 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:100]}" if text and text.isprintable() else type(error).__name__
 
 
-def _zipped(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    records = read_records(file, size)
-    folder = next(iter(records), "").partition("/")[0]
-    content = loads(_record(file, records, f"{folder}/data.pkl", MOST_BYTES))
-    swapped = False
-    if f"{folder}/byteorder" in records:
-        order = _record(file, records, f"{folder}/byteorder", 6)
-        if order not in (b"little", b"big"):
-            raise ValueError("its byte order is neither little nor big")
-        swapped = order.decode() != sys.byteorder
-    prefix = f"{folder}/data/"
-    storages = {name.removeprefix(prefix): extent for name, extent in records.items() if name.startswith(prefix)}
-    return _split(path, content, storages, swapped)
-
-
-def _record(file: BinaryIO, records: Mapping[str, Extent], name: str, most: int) -> bytes:
-    if name not in records:
-        raise ValueError("its archive lacks what torch.save writes")
-    start, size = records[name]
-    if size > most:
-        raise ValueError(f"its record {name.rpartition('/')[2]} is larger than {most:,} bytes")
-    file.seek(start)
-    return file.read(size)
-
-
-def _legacy(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    """The format before PyTorch 1.6: five pickles, then each storage as its number of elements and its bytes."""
-    reader = PickleReader(file)
-    reader.load()  # the magic number
-    if reader.load() != _LEGACY_PROTOCOL:
-        raise ValueError("it is of another version of the format")
-    reader.load()  # of the machine that wrote it
-    content, keys = reader.load(), reader.load()
-    if type(keys) is not list or not all(type(key) is str for key in keys):
-        raise ValueError("it does not say which storages it holds")
-    storages: dict[str, Extent] = {}
-    place = file.tell()
-    for key in keys:
-        storage = reader.storages[key]
-        if storage.dtype is None or key in storages:
-            raise ValueError(f"the storage {shown_name(key)} is of a type that is not read, or is there twice")
-        file.seek(place)
-        (elements,) = struct.unpack("<q", file.read(8))
-        nbytes = storage.elements * storage.dtype.itemsize
-        if elements != storage.elements or place + 8 + nbytes > size:
-            raise ValueError(f"the storage {shown_name(key)} is not as large as it is described")
-        storages[key] = (place + 8, nbytes)
-        place += 8 + nbytes
-    return _split(path, content, storages, swapped=sys.byteorder != "little")
-
-
-def _split(
-    path: Path, content: Any, storages: Mapping[str, Extent], swapped: bool
-) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
+def _split(path: Path, file: TorchContent) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
     """Find the state dict and the arguments in what was pickled."""
+    content = file.content
     if not isinstance(content, dict):
         named = "Tensor" if isinstance(content, PickledTensor) else type(content).__name__
         raise CheckpointError(f"{path} holds a {named}, not a state dict: {_HINT}")
@@ -243,32 +177,16 @@ def _split(
         raise CheckpointError(f"{path} holds {len(tensors):,} tensors; networks of at most {_MOST_TENSORS:,} are read")
     for key in tensors:
         _check_key(path, key)
-    found = {key: _located(path, key, value, storages, swapped) for key, value in tensors.items()}
+    try:
+        found = {key: file.locate(key, value) for key, value in tensors.items()}
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     return found, _checked_arguments(args.values if isinstance(args, Arguments) else args)
 
 
 def _check_key(path: Path, key: Any) -> None:
     if not isinstance(key, str) or len(key) > _MOST_KEY:
         raise CheckpointError(f"{path} has a tensor under {short_repr(key)}, which is no name of at most {_MOST_KEY}")
-
-
-def _located(
-    path: Path, key: str, value: PickledTensor | Unmade, storages: Mapping[str, Extent], swapped: bool
-) -> StoredTensor:
-    if isinstance(value, Unmade):
-        raise CheckpointError(f"{path}: {shown_name(key)} is not a plain dense tensor: save the network in float32")
-    storage, itemsize = value.storage, value.dtype.itemsize
-    try:
-        if storage.key not in storages:
-            raise ValueError(f"the storage {shown_name(storage.key)} is missing")
-        start, nbytes = storages[storage.key]
-        if (storage.first + storage.elements) * itemsize > nbytes:
-            raise ValueError(f"the storage {shown_name(storage.key)} is not as large as it is described")
-        check_view(storage.elements, value.offset, value.shape, value.stride)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {shown_name(key)}: {error}") from None
-    first = start + (storage.first + value.offset) * itemsize
-    return StoredTensor(value.dtype, value.shape, value.stride, first, swapped)
 
 
 def _safetensors(file: BinaryIO, size: int) -> tuple[dict[str, StoredTensor], dict[str, Any]]:

@@ -6,7 +6,7 @@ The format is a length (8 bytes), a JSON object, and the bytes of the tensors on
 from __future__ import annotations
 
 import math
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import torch
 
@@ -56,9 +56,9 @@ def read_header(file: BinaryIO, size: int) -> tuple[dict[str, StoredTensor], dic
 
 
 def _tensor(name: str, entry: Any, start: int) -> StoredTensor:
-    fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, extent = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
-    if not isinstance(dtype, str) or not _whole_numbers(shape) or not _whole_numbers(extent) or len(extent) != 2:
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    dtype, shape, extent = (fields.get(field) for field in ("dtype", "shape", "data_offsets"))
+    if not (isinstance(dtype, str) and _whole_numbers(shape) and _whole_numbers(extent) and len(extent) == 2):
         raise ValueError(f"the description of {shown_name(name)} is not complete")
     if dtype not in _DTYPES:
         raise ValueError(f"{shown_name(name)} is of the type {short_repr(dtype)}: save the network in float32")
@@ -71,5 +71,5 @@ def _tensor(name: str, entry: Any, start: int) -> StoredTensor:
     return tensor
 
 
-def _whole_numbers(value: Any) -> bool:
+def _whole_numbers(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)

@@ -45,7 +45,7 @@ class StoredTensor:
         flat = torch.empty(_span(self.shape, self.stride), dtype=self.dtype)
         content = flat.view(torch.uint8)
         file.seek(self.start)
-        if file.readinto(memoryview(content.numpy())) != len(content):  # type: ignore[attr-defined]
+        if file.readinto(content.numpy().data) != len(content):  # type: ignore[attr-defined]
             raise ValueError("the file ends within a tensor")
         if self.swapped:
             content.copy_(content.reshape(-1, self.dtype.itemsize).flip(1).reshape(-1))

@@ -10,6 +10,7 @@ import torch
 
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.export.publish import publish
+from sparse_detr_deploy.export.torch_file import read_values
 
 _FIXED = ("model", "scenes", "dataset", "seed", "saliency", "backbone_weights")  # of the config, for a whole run
 
@@ -34,7 +35,7 @@ def read_state(path: Path, config: dict[str, Any], device: torch.device) -> dict
         InputError: it is damaged, or of a run with another architecture, seed, or start.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = _on(device, read_values(path))
         theirs = state["config"]
     except Exception as error:  # a damaged file may fail anywhere in the reader
         raise InputError(f"{path} is damaged ({type(error).__name__}): remove it to start anew") from None
@@ -44,3 +45,12 @@ def read_state(path: Path, config: dict[str, Any], device: torch.device) -> dict
                 f"{path} is of a run with another {section}: give another output folder, or the config it was made with"
             )
     return state
+
+
+def _on(device: torch.device, value: Any) -> Any:
+    """``value`` with its tensors on ``device``."""
+    if isinstance(value, dict):
+        return {key: _on(device, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on(device, item) for item in value)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
