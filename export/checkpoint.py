@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from sparse_detr_deploy.errors import CheckpointError
-from sparse_detr_deploy.export.checkpoint_file import read_checkpoint, read_sidecar
+from sparse_detr_deploy.export.checkpoint_file import OpenCheckpoint, open_checkpoint, read_sidecar
 from sparse_detr_deploy.export.inference import config_from_tensors
-from sparse_detr_deploy.hashing import sha256_of
+from sparse_detr_deploy.export.stored_tensor import StoredTensor
 from sparse_detr_deploy.modeling import ModelConfig, SparseDETR, build_model
+from sparse_detr_deploy.short_repr import shown_name
 
 _SHOWN = 5
 _DECODER = "transformer.decoder."
 _OBJECTNESS = "transformer.enc_mask_predictor.class_head."
+_COMPUTED, _COMPUTED_BYTES = "relative_position_index", 2**20
+_MOST_GROWTH = 8  # 2 of a file in half precision; the rest for tensors that share their values without being one
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out random values; on the meta device there are none, and PyTorch would import a compiler (1 s)."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.nn.init.normal_:
+            return next(iter([*args, *(kwargs or {}).values()]))
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
 
 
 def load_checkpoint(path: str | Path, config: ModelConfig | None = None) -> SparseDETR:
@@ -34,61 +51,70 @@ def load_checkpoint(path: str | Path, config: ModelConfig | None = None) -> Spar
         CheckpointError: no checkpoint, truncated, unsafe, or one that does not fit its architecture.
     """
     path = Path(path)
-    file = read_checkpoint(path)
-    tensors = _normalise(file.tensors, path)
-    if config is None:
-        args = {**read_sidecar(path, bool(file.args)), **file.args}
-        try:
-            config = config_from_tensors(tensors, args)
-        except CheckpointError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+    with open_checkpoint(path) as file:
+        names = _own_names(file.tensors)
+        stored = {name: file.tensors[key] for name, key in names.items()}
+        if config is None:
+            args = {**read_sidecar(path, bool(file.args)), **file.args}
+            try:
+                config = config_from_tensors(stored, args, lambda name: file.read(names[name]))
+            except CheckpointError as error:
+                raise CheckpointError(f"{path}: {error}") from None
+        aliases = _check_fit(config, stored, file)
+        tensors = _read(names, stored, aliases, file)
+        source = {"file": path.name, "sha256": file.sha256()}
     model = build_model(config)
-    _load(model, tensors, path)
-    model.source = {"file": path.name, "sha256": sha256_of(path)}
+    # what is computed is left out of some files
+    computed = {key: value for key, value in model.state_dict().items() if key.endswith(_COMPUTED)}
+    model.load_state_dict({**computed, **tensors})
+    model.source = source
     return model
 
 
-def _normalise(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Without ``module.`` prefixes and batch counters, float32, finite, heads under their own names."""
-    if all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    result = {}
-    for key, value in tensors.items():
-        if key.endswith("num_batches_tracked"):
-            continue
-        if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.is_meta:
-            raise CheckpointError(f"{path}: {key} is not a plain dense tensor: save the network in float32")
-        if value.is_floating_point():
-            value = value.float()
-            if not torch.isfinite(value).all():
-                raise CheckpointError(
-                    f"{path}: {key} holds NaN or infinity: the training diverged or the file is damaged"
-                )
-        result[key] = value
+def _own_names(tensors: Mapping[str, StoredTensor]) -> dict[str, str]:
+    """The key in the file by the network's name: without ``module.`` prefixes and batch counters, and heads under
+    their own names, too."""
+    prefix = "module." if all(key.startswith("module.") for key in tensors) else ""
+    result = {key.removeprefix(prefix): key for key in tensors if not key.endswith("num_batches_tracked")}
     # a file that stores shared tensors once may have kept the decoder's names of the heads
-    for key, value in list(result.items()):
-        if key.startswith((f"{_DECODER}class_embed.", f"{_DECODER}bbox_embed.")):
-            result.setdefault(key.removeprefix(_DECODER), value)
+    for name, key in list(result.items()):
+        if name.startswith((f"{_DECODER}class_embed.", f"{_DECODER}bbox_embed.")):
+            result.setdefault(name.removeprefix(_DECODER), key)
     return result
 
 
-def _load(model: SparseDETR, tensors: dict[str, Tensor], path: Path) -> None:
-    if any(key.startswith(_OBJECTNESS) for key in tensors):
+def _check_fit(config: ModelConfig, stored: Mapping[str, StoredTensor], file: OpenCheckpoint) -> list[list[str]]:
+    """Compare the file's tensors with those of the architecture before one is read or made.
+
+    Returns:
+        The names of each tensor of the network; head modules stand under two or three.
+
+    Raises:
+        CheckpointError: tensors are missing, unexpected or of another shape, or the network is far larger than the
+            file.
+    """
+    path = file.path
+    if any(key.startswith(_OBJECTNESS) for key in stored):
         raise CheckpointError(
             f"{path} selects its tokens by objectness, which sparse-detr-train offers for comparison only: "
             'train with saliency = "dam"; sparse-detr-train CONFIG --evaluate measures this one'
         )
-    expected = model.state_dict()
-    tensors = _complete_aliases(expected, tensors, path)
-    for key, value in expected.items():
-        if key.endswith("relative_position_index"):
-            tensors.setdefault(key, value)  # computed, and left out of some files
-    missing = [f"{key} {list(value.shape)}" for key, value in expected.items() if key not in tensors]
-    unexpected = [f"{key} {list(value.shape)}" for key, value in tensors.items() if key not in expected]
-    wrong = [
-        f"{key} is {_described(tensors[key])}, expected {_described(value)}"
+    with torch.device("meta"), _Unfilled():
+        expected: dict[str, Tensor] = build_model(config).state_dict(keep_vars=True)
+    aliases: dict[int, list[str]] = {}
+    for name, value in expected.items():
+        aliases.setdefault(id(value), []).append(name)
+    present = {name for names in aliases.values() if any(name in stored for name in names) for name in names}
+    missing = [
+        f"{key} {list(value.shape)}"
         for key, value in expected.items()
-        if key in tensors and _described(tensors[key]) != _described(value)
+        if key not in present and not key.endswith(_COMPUTED)
+    ]
+    unexpected = [f"{shown_name(key)} {list(value.shape)}" for key, value in stored.items() if key not in expected]
+    wrong = [
+        f"{key} is {_described(stored[key])}, expected {_described(value)}"
+        for key, value in expected.items()
+        if key in stored and _described(stored[key]) != _described(value)
     ]
     problems = [
         f"{label}: {', '.join(keys[:_SHOWN])}{f' and {len(keys) - _SHOWN} more' if len(keys) > _SHOWN else ''}"
@@ -97,14 +123,52 @@ def _load(model: SparseDETR, tensors: dict[str, Tensor], path: Path) -> None:
     ]
     if problems:
         raise CheckpointError(
-            f"{path} does not fit the architecture that its arguments describe ({_summary(model.config)}): "
+            f"{path} does not fit the architecture that its arguments describe ({_summary(config)}): "
             f"{'; '.join(problems)}"
         )
-    model.load_state_dict(tensors)
+    needed = sum(expected[names[0]].nbytes for names in aliases.values())
+    if needed > _MOST_GROWTH * file.size + _COMPUTED_BYTES:
+        raise CheckpointError(
+            f"{path} describes a network of {needed:,} bytes by a file of {file.size:,}: its tensors share their values"
+        )
+    return list(aliases.values())
 
 
-def _described(value: Tensor) -> str:
-    return f"{list(value.shape)}" + ("" if value.is_floating_point() else f" {value.dtype}")
+def _read(
+    names: Mapping[str, str], stored: Mapping[str, StoredTensor], aliases: list[list[str]], file: OpenCheckpoint
+) -> dict[str, Tensor]:
+    """The network's tensors in float32, finite, under all their names; those of one tensor must agree."""
+    result: dict[str, Tensor] = {}
+    for group in aliases:
+        present = [name for name in group if name in stored]
+        if not present:
+            continue
+        first, known = present[0], {stored[present[0]]}
+        value = _finite(first, names, file)
+        for name in present[1:]:
+            if stored[name] in known:
+                continue
+            known.add(stored[name])
+            if not torch.equal(_finite(name, names, file), value):
+                raise CheckpointError(f"{file.path}: {first} and {name} name one tensor but hold different values")
+        result.update(dict.fromkeys(group, value))
+    return result
+
+
+def _finite(name: str, names: Mapping[str, str], file: OpenCheckpoint) -> Tensor:
+    value = file.read(names[name])
+    if not value.is_floating_point():
+        return value
+    value = value.float()
+    if not torch.isfinite(value).all():
+        raise CheckpointError(
+            f"{file.path}: {name} holds NaN or infinity: the training diverged or the file is damaged"
+        )
+    return value
+
+
+def _described(value: Tensor | StoredTensor) -> str:
+    return f"{list(value.shape)}" + ("" if value.dtype.is_floating_point else f" {value.dtype}")
 
 
 def _summary(config: ModelConfig) -> str:
@@ -113,21 +177,3 @@ def _summary(config: ModelConfig) -> str:
     parts += ["two-stage"] if config.two_stage else ["one-stage"]
     parts += ["box refinement"] if config.with_box_refine else []
     return ", ".join([*parts, f"rho {config.rho:g}" if config.is_sparse else "dense"])
-
-
-def _complete_aliases(expected: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Head modules stand under two or three names: fill those that are left out, refuse those that disagree."""
-    names: dict[int, list[str]] = {}
-    for key, value in expected.items():
-        names.setdefault(value.data_ptr(), []).append(key)
-    result = dict(tensors)
-    for aliases in names.values():
-        present = [key for key in aliases if key in tensors]
-        if not present or len(aliases) == 1:
-            continue
-        first = tensors[present[0]]
-        for key in present[1:]:
-            if tensors[key].shape != first.shape or not torch.equal(tensors[key], first):
-                raise CheckpointError(f"{path}: {present[0]} and {key} name one tensor but hold different values")
-        result.update({key: first for key in aliases if key not in tensors})
-    return result

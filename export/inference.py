@@ -6,15 +6,17 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sparse_detr_deploy.errors import CheckpointError
+from sparse_detr_deploy.export.stored_tensor import StoredTensor
 from sparse_detr_deploy.modeling import ModelConfig
 from sparse_detr_deploy.modeling.config import BACKBONES
+from sparse_detr_deploy.short_repr import short_repr, shown_name
 
 _DECODER, _ENCODER = "transformer.decoder", "transformer.encoder"
 # what tensors do not tell, with the values of the published models
@@ -37,10 +39,14 @@ _LIMITS = {
 }
 
 
-def config_from_tensors(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) -> ModelConfig:
+Tensors = Mapping[str, StoredTensor]
+
+
+def config_from_tensors(tensors: Tensors, args: Mapping[str, Any], read: Callable[[str], Tensor]) -> ModelConfig:
     """The architecture: what ``args`` tell, and the rest from the shapes.
 
-    Loading compares the two, so ``args`` that are wrong end in a message that names the keys.
+    Loading compares the two, so ``args`` that are wrong end in a message that names the keys. ``read`` gives the
+    values of a tensor; the heads' alone are asked for.
 
     Raises:
         CheckpointError: not a detector of this family, arguments of a wrong type, or something neither shapes nor
@@ -56,13 +62,14 @@ def config_from_tensors(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) 
         "num_feature_levels": levels,
         "hidden_dim": hidden_dim,
         "num_classes": classes,
-        "enc_layers": _count(tensors, rf"{_ENCODER}\.layers\.(\d+)\."),
-        "dec_layers": _count(tensors, rf"{_DECODER}\.layers\.(\d+)\."),
+        "enc_layers": _count(tensors, f"{_ENCODER}.layers."),
+        "dec_layers": _count(tensors, f"{_DECODER}.layers."),
         "two_stage": two_stage,
-        "with_box_refine": _heads_differ(tensors),
     }
+    check_limits(told)
+    told["with_box_refine"] = _heads_differ(tensors, read)
     told["refine_references"] = _refines(tensors, two_stage, args.get("with_box_refine", told["with_box_refine"]))
-    heads = _count(tensors, r"class_embed\.(\d+)\.")
+    heads = _count(tensors, "class_embed.")
     told["use_enc_aux_loss"] = f"{_ENCODER}.class_embed.0.weight" in tensors or heads > told["dec_layers"] + two_stage
     if f"{_DECODER}.layers.0.linear1.weight" in tensors:
         told["dim_feedforward"] = _shape(tensors, f"{_DECODER}.layers.0.linear1.weight", 2)[0]
@@ -81,7 +88,7 @@ def config_from_tensors(tensors: Mapping[str, Tensor], args: Mapping[str, Any]) 
     return ModelConfig.from_mapping(values)
 
 
-def _attention(tensors: Mapping[str, Tensor], args: Mapping[str, Any], levels: int, hidden_dim: int) -> dict[str, int]:
+def _attention(tensors: Tensors, args: Mapping[str, Any], levels: int, hidden_dim: int) -> dict[str, int]:
     """Heads and points a head, as far as they are told: the shapes hold their product only."""
     products = {
         part: _shape(tensors, f"{layer}.attention_weights.weight", 2)[0] // max(levels, 1)
@@ -131,12 +138,12 @@ def checked_arguments(args: Mapping[str, Any]) -> dict[str, Any]:
         value, kind = result[field.name], str(field.type).split(" ")[0]
         if kind == "bool" and isinstance(value, int) and value in (0, 1):
             result[field.name] = bool(value)
-        elif kind == "int" and isinstance(value, (int, float)) and value == value // 1 and not isinstance(value, bool):
+        elif kind == "int" and _is_whole(value):
             result[field.name] = int(value)
         elif kind == "float" and isinstance(value, (int, float)) and not isinstance(value, bool):
             result[field.name] = float(value)
         elif kind != "str" or not isinstance(value, str):
-            raise CheckpointError(f"its argument {field.name} is {value!r}, but {kind} is needed")
+            raise CheckpointError(f"its argument {field.name} is {short_repr(value)}, but {kind} is needed")
     check_limits(result)
     return result
 
@@ -145,24 +152,28 @@ def check_limits(values: Mapping[str, Any]) -> None:
     """Raise :class:`CheckpointError` where a size among ``values`` (fields of ``ModelConfig``) is out of reason."""
     for name, (least, most) in _LIMITS.items():
         if name in values and not least <= values[name] <= most:
-            raise CheckpointError(f"{name} is {values[name]}, but {least} to {most} is possible")
+            raise CheckpointError(f"{name} is {short_repr(values[name])}, but {least} to {most} is possible")
 
 
-def _shape(tensors: Mapping[str, Tensor], key: str, dimensions: int) -> tuple[int, ...]:
+def _shape(tensors: Tensors, key: str, dimensions: int) -> tuple[int, ...]:
     if key not in tensors:
-        raise CheckpointError(
-            f"no detector of the Deformable DETR family: {key} is missing (found {', '.join(list(tensors)[:3])}, …)"
-        )
+        found = ", ".join(map(shown_name, list(tensors)[:3]))
+        raise CheckpointError(f"no detector of the Deformable DETR family: {key} is missing (found {found}, …)")
     if tensors[key].ndim != dimensions:
         raise CheckpointError(f"{key} is {list(tensors[key].shape)}, but {dimensions} dimensions are expected")
     return tuple(tensors[key].shape)
 
 
-def _count(tensors: Iterable[str], pattern: str) -> int:
-    return 1 + max((int(match[1]) for key in tensors if (match := re.match(pattern, key))), default=-1)
+def _is_whole(value: object) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or (isinstance(value, float) and value.is_integer())
 
 
-def _backbone(tensors: Mapping[str, Tensor]) -> str:
+def _count(tensors: Iterable[str], prefix: str) -> int:
+    numbered = re.compile(re.escape(prefix) + r"([0-9]{1,9})\.")
+    return 1 + max((int(match[1]) for key in tensors if (match := numbered.match(key))), default=-1)
+
+
+def _backbone(tensors: Tensors) -> str:
     if "backbone.0.body.patch_embed.proj.weight" in tensors:
         return "swin-t"
     if "backbone.0.body.layer3.0.conv1.weight" in tensors:
@@ -172,19 +183,33 @@ def _backbone(tensors: Mapping[str, Tensor]) -> str:
     raise CheckpointError("the backbone is neither a ResNet nor a Swin Transformer (no known backbone.0.body.* keys)")
 
 
-def _heads_differ(tensors: Mapping[str, Tensor]) -> bool:
+def _heads_differ(tensors: Tensors, read: Callable[[str], Tensor]) -> bool:
     """Whether the heads are separate modules: those of a model without refinement are one, saved several times."""
-    for key, first in tensors.items():
-        match = re.match(r"(class_embed|bbox_embed)\.0\.(.+)", key)
+    first: dict[tuple[str, str], str] = {}  # the first head's name of a tensor, by the tensor's place in a head
+    others: list[tuple[str, tuple[str, str]]] = []
+    for key in tensors:
+        match = re.fullmatch(r"(class_embed|bbox_embed)\.([0-9]{1,9})\.(.+)", key)
         if match is None:
             continue
-        for other, value in tensors.items():
-            if re.fullmatch(rf"{match[1]}\.\d+\.{re.escape(match[2])}", other) and not torch.equal(first, value):
-                return True
+        place = (match[1], match[3])
+        if int(match[2]) == 0:
+            first[place] = key
+        else:
+            others.append((key, place))
+    values: dict[str, Tensor] = {}
+    for key, place in others:
+        if place not in first or tensors[key] == tensors[first[place]]:
+            continue
+        if tensors[key].shape != tensors[first[place]].shape or tensors[key].dtype != tensors[first[place]].dtype:
+            return True
+        if first[place] not in values:
+            values[first[place]] = read(first[place])
+        if not torch.equal(values[first[place]], read(key)):
+            return True
     return False
 
 
-def _refines(tensors: Mapping[str, Tensor], two_stage: bool, box_refine: bool) -> bool:
+def _refines(tensors: Tensors, two_stage: bool, box_refine: bool) -> bool:
     """Whether the decoder moves its reference points: it then has the box heads under its own name too.
 
     Of two-stage models only those that the original Deformable DETR trained without box refinement do not; their

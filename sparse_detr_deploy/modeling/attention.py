@@ -27,7 +27,8 @@ class MSDeformAttn(nn.Module):
         self.attention_weights = nn.Linear(hidden_dim, heads * levels * points)
         self.value_proj = nn.Linear(hidden_dim, hidden_dim)
         self.output_proj = nn.Linear(hidden_dim, hidden_dim)
-        self.reset_parameters()
+        if not self.output_proj.weight.is_meta:  # no values there, and the arithmetic would import a compiler (1 s)
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Start with points that fan out from the reference, one direction a head, and with equal weights."""

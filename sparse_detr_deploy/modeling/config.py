@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparse_detr_deploy.errors import CheckpointError
+from sparse_detr_deploy.short_repr import short_repr
 
 BACKBONES = ("resnet50", "resnet101", "swin-t", "thin-resnet18")
 _SHORT_NAMES = {"resnet50": "r50", "resnet101": "r101", "swin-t": "swint", "thin-resnet18": "thin18"}
@@ -44,7 +45,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
-            raise CheckpointError(f"the backbone {self.backbone!r} is not one of {', '.join(BACKBONES)}")
+            raise CheckpointError(f"the backbone {short_repr(self.backbone)} is not one of {', '.join(BACKBONES)}")
         if self.dilation and not self.backbone.startswith("resnet"):
             raise CheckpointError("dilation (DC5) exists for ResNet-50 and ResNet-101 only")
         if not 0.0 <= self.rho <= 1.0:
@@ -90,7 +91,8 @@ class ModelConfig:
         taken = {key: value for key, value in values.items() if key in known and value is not None}
         if values.get("position_embedding", "sine") not in ("sine", "v2"):
             raise CheckpointError(
-                f"position_embedding {values['position_embedding']!r} is not supported: the published models use 'sine'"
+                f"position_embedding {short_repr(values['position_embedding'])} is not supported: the published models "
+                "use 'sine'"
             )
         if values.get("masks"):
             raise CheckpointError("the checkpoint has a segmentation head (masks=True); only detectors are supported")

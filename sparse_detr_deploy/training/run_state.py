@@ -13,7 +13,7 @@ import torch
 
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.export.publish import publish
-from sparse_detr_deploy.regular_files import check_regular
+from sparse_detr_deploy.export.torch_file import read_values
 from sparse_detr_deploy.training.phases import PHASES
 
 _FIXED = ("model", "scenes", "dataset", "seed", "saliency", "backbone_weights")  # of the config, for a whole run
@@ -39,8 +39,7 @@ def read_state(path: Path, config: dict[str, Any], device: torch.device) -> dict
         InputError: it is damaged, or of a run with another architecture, seed, or start.
     """
     with reports_damage(path):
-        check_regular(path)
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = _on(device, read_values(path))
         other = next((name for name in _FIXED if config[name] != state["config"].get(name, config[name])), None)
         _check_progress(state)
     if other is not None:
@@ -67,8 +66,12 @@ def _check_progress(state: dict[str, Any]) -> None:
     counts = all(type(state[name]) is int and 0 <= state[name] < 2**63 for name in ("step", "images"))
     if not counts or state["phase"] not in PHASES or not 0 <= float(state["seconds"]) < math.inf:
         raise ValueError("no phase, step, images and seconds of a run")
-    parts = (state["model"], state["average"]["state"], *state["optimizer"]["state"].values())
-    tensors = [value for part in parts for value in part.values() if isinstance(value, torch.Tensor)]
-    # views may be endless, and are as small as their storage only until the optimizer copies them
-    if any(tensor.nbytes > tensor.untyped_storage().nbytes() for tensor in tensors):
-        raise ValueError("a tensor that is larger than its storage")
+
+
+def _on(device: torch.device, value: Any) -> Any:
+    """``value`` with its tensors on ``device``."""
+    if isinstance(value, dict):
+        return {key: _on(device, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on(device, item) for item in value)
+    return value.to(device) if isinstance(value, torch.Tensor) else value
