@@ -6,6 +6,7 @@ import math
 import numbers
 import operator
 import reprlib
+from typing import SupportsIndex, cast
 
 from sparse_detr_deploy.errors import InputError
 
@@ -28,16 +29,17 @@ def as_number(value: object) -> float:
     try:
         return float(value)
     except (OverflowError, ValueError):  # more than any float holds
-        return math.inf if value > 0 else -math.inf
+        return math.inf if operator.gt(value, 0) else -math.inf
 
 
 def check_whole(value: object, name: str, least: int | None = None) -> int:
     """Return ``value`` if it is a whole number (of at least ``least``), else raise :class:`InputError`."""
     whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or (least is not None and value < least):
+    number = operator.index(cast(SupportsIndex, value)) if whole else None
+    if number is None or (least is not None and number < least):
         limit = "" if least is None else f" of at least {least}"
         raise InputError(f"{name} is {shown(value)}, but a whole number{limit} is needed")
-    return operator.index(value)
+    return number
 
 
 def check_score(value: object, name: str) -> float:

@@ -125,17 +125,7 @@ class Detector:
         check_score(score_threshold, "score_threshold")
         check_whole(max_pixels, "max_pixels", 1)
         self.metadata.num_keep(keep_ratio)  # refuses a ratio that the artefact cannot run at
-        alone = isinstance(images, (np.ndarray, str, os.PathLike))
-        if not alone and is_device_array(images):
-            raise InputError(
-                "images lies on a GPU, but images are prepared on the host: give an array of the host, or prepare the batch "
-                "on the GPU as metadata says, give it to detector.runner.run and its outputs to detector.postprocess"
-            )
-        if not alone and (not isinstance(images, Sequence) or isinstance(images, (bytes, bytearray, memoryview))):
-            raise InputError(f"images is a {type(images).__name__}: give an array, a path or a list of them")
-        entries: list[tuple[str, Any]] = (
-            [("the image", images)] if alone else [(f"image {index}", image) for index, image in enumerate(images)]
-        )
+        entries, alone = self._entries(images)
         for name, image in entries:
             with _naming(name, image):
                 check_image_like(image, name)
@@ -146,6 +136,20 @@ class Detector:
         if score_threshold > 0:
             results = [found.above(score_threshold) for found in results]
         return results[0] if alone else results
+
+    @staticmethod
+    def _entries(images: Any) -> tuple[list[tuple[str, Any]], bool]:
+        """The images with names for messages, and whether it is one that is not in a list."""
+        if isinstance(images, (np.ndarray, str, os.PathLike)):
+            return [("the image", images)], True
+        if is_device_array(images):
+            raise InputError(
+                "images lies on a GPU, but images are prepared on the host: give an array of the host, or prepare the batch "
+                "on the GPU as metadata says, give it to detector.runner.run and its outputs to detector.postprocess"
+            )
+        if not isinstance(images, Sequence) or isinstance(images, (bytes, bytearray, memoryview)):
+            raise InputError(f"images is a {type(images).__name__}: give an array, a path or a list of them")
+        return [(f"image {index}", image) for index, image in enumerate(images)], False
 
     def _detect(
         self, entries: list[tuple[str, Any]], color: str, keep_ratio: float | None, max_pixels: int

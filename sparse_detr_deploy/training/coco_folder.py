@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.images import read_image
 from sparse_detr_deploy.training.digits import CLASS_NAMES
 from sparse_detr_deploy.training.scenes import Scene
 
@@ -106,9 +106,10 @@ class CocoFolder:
             InputError: it cannot be read, or is not of the size that the annotations say.
         """
         path = self.images / self.names[index]
-        image = cv2.imread(str(path))
-        if image is None:
-            raise InputError(f"{path} is no image that can be read: write the data set again")
+        try:
+            image = read_image(path)
+        except InputError as error:
+            raise InputError(f"{error}: write the data set again") from None
         if image.shape[:2] != self.size:
             height, width = image.shape[:2]
             raise InputError(f"{path} is {height}×{width}, but {self.file} says {self.size[0]}×{self.size[1]}")

@@ -84,6 +84,15 @@ def test_options_that_are_refused_before_the_file_is_opened(
         Detector.load(tmp_path / "nowhere.onnx", backend, **options)
 
 
+def test_paths_and_backends_that_are_none(tmp_path: Path) -> None:
+    for path in (None, 3, b"x.onnx", ["x.onnx"], np.array(["x.onnx"])):
+        with pytest.raises(InputError, match="the artefact is .*: give its path"):
+            Detector.load(path)  # type: ignore[arg-type]
+    for backend in (np.array(["openvino", "tensorrt"]), ["openvino"], 3, b"openvino"):
+        with pytest.raises(InputError, match="the backend .* is not one of"):
+            Detector.load(tmp_path / "x.onnx", backend)  # type: ignore[arg-type]
+
+
 def test_a_count_that_python_does_not_print(tmp_path: Path) -> None:
     for backend in ("onnxruntime", "openvino"):
         with pytest.raises(InputError, match="num_threads is "):
