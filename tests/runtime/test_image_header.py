@@ -143,7 +143,7 @@ def test_a_header_without_an_end_is_left(name: str) -> None:
 def test_no_file_decodes_to_more_than_its_header_says() -> None:
     """Valid files, damaged where their headers are."""
     chance, compared = random.Random(0), 0
-    for _ in range(4000):
+    for _ in range(1500):
         content = bytearray(chance.choice(list(FILES.values())))
         for _ in range(chance.randint(1, 3)):
             place = chance.randrange(min(len(content), chance.choice([40, 200])))
@@ -160,10 +160,10 @@ def test_no_file_decodes_to_more_than_its_header_says() -> None:
                 source = chance.randrange(min(len(content), 200))
                 content[place : place + 12] = content[source : source + 12]
         said = stored_size(bytes(content))
-        if said is None or said[0] * said[1] > 10**6:
+        if said is None or said[0] * said[1] > 50_000:
             continue
         image = decoded(bytes(content))
         if image is not None:
             compared += 1
             assert image.shape[0] * image.shape[1] <= said[0] * said[1], bytes(content)
-    assert compared > 500
+    assert compared > 200
