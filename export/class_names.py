@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import read_text
+
+_MOST_BYTES = 2**24
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -15,17 +18,17 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         InputError: it cannot be read, is empty, skips a label, or is JSON but no list of strings.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the class names {path} cannot be read ({error})") from None
+        text = read_text(path, _MOST_BYTES)
+    except OSError as error:
+        raise InputError(f"the class names {path} cannot be read ({error.strerror or error})") from None
     called_json = path.suffix.lower() == ".json"
     if called_json or text.lstrip().startswith(("[", "{")):
         try:
-            names = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            names = parse_json(text)
+        except ValueError as error:
             if called_json:
                 raise InputError(
-                    f"the class names {path} are not a JSON list ({error}): mend it, or give one name a line in a .txt file"
+                    f"the class names {path} are not a JSON list ({error}): correct it, or give one name a line in a .txt file"
                 ) from None
         else:
             return _from_json(names, path)

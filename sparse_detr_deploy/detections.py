@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_detr_deploy.arguments import check_score, check_whole
 from sparse_detr_deploy.errors import BackendError, InputError
 from sparse_detr_deploy.images import Image, check_image
 
@@ -47,16 +48,18 @@ class Detections:
 
     @property
     def names(self) -> list[str]:
-        """Class name of each detection; the label's number where there are no names."""
+        """Class name of each detection; the label's number where it has none."""
         known = self.class_names or ()
-        return [known[label] if label < len(known) else str(label) for label in self.labels.tolist()]
+        return [known[label] if 0 <= label < len(known) else str(label) for label in self.labels.tolist()]
 
     def above(self, score: float) -> Detections:
-        """Those of at least ``score``."""
-        return self[self.scores >= score]
+        """Those of at least ``score`` (0..1)."""
+        return self[self.scores >= check_score(score, "score")]
 
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO results: ``image_id``, ``category_id`` (the label), ``bbox`` (x, y, w, h), ``score``."""
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """COCO results: ``image_id``, ``category_id`` (the label), ``bbox`` (x, y, w, h), ``score``. For JSON as they are."""
+        if not isinstance(image_id, str):
+            image_id = check_whole(image_id, "image_id")
         corners = self.boxes.astype(float)
         sizes = corners[:, 2:] - corners[:, :2]
         return [

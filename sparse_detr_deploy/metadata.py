@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sparse_detr_deploy.arguments import as_number, shown
 from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.limits import MOST_METADATA_BYTES
 from sparse_detr_deploy.metadata_check import is_count, is_text, metadata_faults
@@ -81,9 +82,9 @@ class Metadata:
             if keep_ratio is not None:
                 raise InputError(f"{self.name} has a dense encoder: it takes no keep ratio")
             return None
-        if keep_ratio is not None and not self.dynamic_rho and keep_ratio != self.rho:
+        if keep_ratio is not None and not self.dynamic_rho and as_number(keep_ratio) != self.rho:
             raise InputError(
-                f"{self.name} is fixed at ρ = {self.rho:g} and cannot run at {keep_ratio!r}: "
+                f"{self.name} is fixed at ρ = {self.rho:g} and cannot run at {shown(keep_ratio)}: "
                 "export with --rho dynamic for one file that runs at every ρ"
             )
         valid = self.token_count

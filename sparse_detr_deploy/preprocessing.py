@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_detr_deploy.arguments import shown
 from sparse_detr_deploy.errors import InputError
-from sparse_detr_deploy.images import Image
+from sparse_detr_deploy.images import Image, check_image
 from sparse_detr_deploy.metadata import Metadata
 
 Feed = dict[str, NDArray[Any]]
@@ -33,9 +34,12 @@ def prepare(images: Sequence[Image], metadata: Metadata, color: str = "bgr", kee
     Returns:
         ``images`` [B, 3, H, W] float32 normalised (or uint8), and ``image_sizes`` [B, 2] and ``num_keep`` int64
         where the artefact has these inputs.
+
+    Raises:
+        InputError: an image, the colour or the ratio is not usable.
     """
-    if color not in COLORS:
-        raise InputError(f"color {color!r} is not one of {', '.join(COLORS)}")
+    check_color(color)
+    check_images(images)
     canvas = (metadata.height, metadata.width)
     metadata.num_keep(keep_ratio)  # refuses a ratio that the artefact cannot run at
     sizes = [fitted_size(image.shape[:2], metadata) for image in images]
@@ -59,6 +63,23 @@ def prepare(images: Sequence[Image], metadata: Metadata, color: str = "bgr", kee
         counts = [metadata.num_keep(keep_ratio, size) for size in (sizes if metadata.padded else sizes[:1])]
         feed["num_keep"] = np.array(counts, dtype=np.int64)
     return feed
+
+
+def check_color(color: object) -> None:
+    """Raise :class:`InputError` unless ``color`` is one of :data:`COLORS`."""
+    if not isinstance(color, str) or color not in COLORS:
+        raise InputError(f"color {shown(color)} is not one of {', '.join(COLORS)}")
+
+
+def check_images(images: Sequence[Image]) -> None:
+    """Raise :class:`InputError` unless ``images`` are the arrays of one batch."""
+    batch = isinstance(images, np.ndarray) and images.ndim == 4
+    if not batch and (not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray, memoryview))):
+        raise InputError(f"images is a {type(images).__name__}: give the list of the arrays of one batch")
+    if len(images) == 0:
+        raise InputError("images is empty: a batch holds at least one")
+    for index, image in enumerate(images):
+        check_image(image, f"image {index}")
 
 
 def fitted_size(size: tuple[int, ...], metadata: Metadata) -> tuple[int, int]:

@@ -5,12 +5,12 @@ Shared by the networks, the exporter and the runners, so it needs numpy only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparse_detr_deploy.arguments import as_number, shown
 from sparse_detr_deploy.errors import InputError
 
 LevelShapes = tuple[tuple[int, int], ...]
@@ -18,16 +18,10 @@ LevelShapes = tuple[tuple[int, int], ...]
 
 def check_keep_ratio(keep_ratio: float) -> float:
     """Return ``keep_ratio`` as a float in (0, 1], or raise :class:`InputError`."""
-    shown = ""
-    try:
-        value = float(keep_ratio)
-    except (TypeError, ValueError):
-        value = math.nan
-    except OverflowError:  # an integer of hundreds of digits, which Python may refuse to print too
-        value, shown = math.nan, "far too large"
+    value = as_number(keep_ratio)
     if not 0.0 < value <= 1.0:
         raise InputError(
-            f"the keep ratio ρ is {shown or repr(keep_ratio)}, but it is a share of the tokens: give a number above 0 and up to 1"
+            f"the keep ratio ρ is {shown(keep_ratio)}, but it is a share of the tokens: give a number above 0 and up to 1"
         )
     return value
 

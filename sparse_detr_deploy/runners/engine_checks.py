@@ -14,6 +14,7 @@ from sparse_detr_deploy.engine_record import EngineRecord, read_sidecar
 from sparse_detr_deploy.errors import ArtefactError, BackendError
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.regular_files import open_regular
+from sparse_detr_deploy.signature import signature
 
 _PACKAGES = {"tensorrt": ("tensorrt", "TensorRT", "tensorrt"), "tensorrt-rtx": ("tensorrt_rtx", "TensorRT-RTX", "rtx")}
 _SAME_PARTS = 3  # of the version: major.minor.patch
@@ -113,13 +114,8 @@ def check_device(file: EngineFile, device: Device) -> None:
 
 def check_tensors(file: EngineFile, inputs: set[str], outputs: set[str]) -> None:
     """Raise :class:`ArtefactError` unless the engine takes and gives what the metadata says."""
-    metadata = file.metadata
-    known = {"images"}
-    if metadata.padded:
-        known.add("image_sizes")
-    if metadata.dynamic_rho:
-        known.add("num_keep")
-    promised = {"boxes", "scores", "labels"} if metadata.outputs == "detections" else {"pred_logits", "pred_boxes"}
+    by_metadata = signature(file.metadata)
+    known, promised = set(by_metadata.inputs), set(by_metadata.outputs)
     if inputs != known or promised - outputs:
         raise ArtefactError(
             f"{file.path} takes {', '.join(sorted(inputs))} and gives {', '.join(sorted(outputs))}, but its sidecar speaks "

@@ -12,8 +12,10 @@ from sparse_detr_deploy.errors import ArtefactError, BackendError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
 from sparse_detr_deploy.runners.options import check_num_threads, provider_names
+from sparse_detr_deploy.signature import Tensor, check_feed, check_graph, check_result
 
 _log = logging.getLogger(__name__)
+_TYPES = {"float": "float32", "double": "float64"}  # the others are called as NumPy's are
 # its fused kernel is several times slower on the CPU than the addition and the layer norm apart (ONNX Runtime 1.32)
 SLOW_CPU_OPTIMIZERS = ["SkipLayerNormFusion"]
 
@@ -67,7 +69,14 @@ class OnnxRuntimeRunner:
             raise BackendError(
                 f"{names[0]} did not start (ONNX Runtime fell back to {', '.join(started)}): see its log"
             )
+        self._path = Path(path)
         self._outputs = [output.name for output in self._session.get_outputs()]
+        check_graph(
+            self._path,
+            self.metadata,
+            {port.name: _tensor(port) for port in self._session.get_inputs()},
+            {port.name: _tensor(port) for port in self._session.get_outputs()},
+        )
         self._description = {
             "backend": "onnxruntime",
             "version": onnxruntime.__version__,
@@ -90,20 +99,33 @@ class OnnxRuntimeRunner:
         try:
             options.register_custom_ops_library(str(library))
         except Exception as error:
+            if native_ops.is_named():
+                raise BackendError(
+                    f"{native_ops.ENVIRONMENT} names {library}, which does not load ({str(error).strip()}): name another "
+                    "library, or unset the variable for the one that is built with the package"
+                ) from None
             _log.warning("the fused CPU kernels in %s do not load (%s); attention runs as standard ops", library, error)
             return "function bodies"
         return "native"
 
     def run(self, feed: Feed) -> Feed:
-        """Outputs by name. :class:`BackendError` where ONNX Runtime fails (no memory, inputs that do not fit)."""
+        """Outputs by name.
+
+        Raises:
+            InputError: the feed is not what the metadata says.
+            BackendError: ONNX Runtime fails (no memory), or the runner is closed.
+            ArtefactError: what comes out is not what the metadata says.
+        """
         session = self._session  # another thread may close the runner meanwhile
         if session is None:
             raise BackendError("the runner is closed")
+        batch = check_feed(feed, self.metadata)
         try:
-            outputs = session.run(self._outputs, feed)
+            outputs = dict(zip(self._outputs, session.run(self._outputs, feed), strict=True))
         except Exception as error:
             raise BackendError(f"{self.metadata.name}: ONNX Runtime cannot run it: {error}") from error
-        return dict(zip(self._outputs, outputs, strict=True))
+        check_result(self._path, outputs, self.metadata, batch)
+        return outputs
 
     def describe(self) -> dict[str, Any]:
         """What runs."""
@@ -112,3 +134,10 @@ class OnnxRuntimeRunner:
     def close(self) -> None:
         """Free the session."""
         self._session = None
+
+
+def _tensor(port: Any) -> Tensor:
+    """What a session says of an input or output."""
+    kind = port.type.removeprefix("tensor(").removesuffix(")")
+    sizes = tuple(size if isinstance(size, int) else str(size or "?") for size in port.shape)
+    return Tensor(_TYPES.get(kind, kind), sizes or None)  # an unknown rank is given as no sizes

@@ -6,11 +6,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from sparse_detr_deploy.arguments import shown
 from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
 from sparse_detr_deploy.runners.options import check_num_threads
+from sparse_detr_deploy.signature import Tensor, check_feed, check_graph, check_result
 
+_TYPES = {"f32": "float32", "f64": "float64", "f16": "float16", "i32": "int32", "i64": "int64", "u8": "uint8"}
 PRECISIONS = ("f32", "bf16", "f16")
 
 
@@ -25,8 +28,8 @@ class OpenVINORunner:
             num_threads: threads of one run; default: OpenVINO's choice.
             precision: ``f32``, or ``bf16`` or ``f16`` where the CPU has it (faster, results differ).
         """
-        if precision not in PRECISIONS:
-            raise InputError(f"the precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+        if not isinstance(precision, str) or precision not in PRECISIONS:
+            raise InputError(f"the precision {shown(precision)} is not one of {', '.join(PRECISIONS)}")
         num_threads = check_num_threads(num_threads)
         self.metadata = read_metadata(path)
         if not self.metadata.inlined:
@@ -45,7 +48,12 @@ class OpenVINORunner:
             self._compiled: Any = core.compile_model(core.read_model(str(path)), "CPU", options)
         except Exception as error:
             raise ArtefactError(f"{path}: OpenVINO {openvino.__version__} cannot load it: {error}") from None
-        self._names = [output.get_any_name() for output in self._compiled.outputs]
+        self._path = Path(path)
+        inputs, outputs = (
+            [_tensor(port) for port in ports] for ports in (self._compiled.inputs, self._compiled.outputs)
+        )
+        check_graph(self._path, self.metadata, dict(inputs), dict(outputs))
+        self._names = [name for name, _ in outputs]
         self._local = threading.local()
         self._description = {
             "backend": "openvino",
@@ -57,17 +65,26 @@ class OpenVINORunner:
         }
 
     def run(self, feed: Feed) -> Feed:
-        """Outputs by name. :class:`BackendError` where OpenVINO fails (no memory, inputs that do not fit)."""
+        """Outputs by name.
+
+        Raises:
+            InputError: the feed is not what the metadata says.
+            BackendError: OpenVINO fails (no memory), or the runner is closed.
+            ArtefactError: what comes out is not what the metadata says.
+        """
         compiled, local = self._compiled, self._local  # another thread may close the runner meanwhile
         if compiled is None:
             raise BackendError("the runner is closed")
+        batch = check_feed(feed, self.metadata)
         try:
             if not hasattr(local, "request"):
                 local.request = compiled.create_infer_request()
             results = local.request.infer(feed, share_inputs=True)
-            return {name: results[output].copy() for name, output in zip(self._names, compiled.outputs, strict=True)}
+            outputs = {name: results[output].copy() for name, output in zip(self._names, compiled.outputs, strict=True)}
         except Exception as error:
             raise BackendError(f"{self.metadata.name}: OpenVINO cannot run it: {error}") from error
+        check_result(self._path, outputs, self.metadata, batch)
+        return outputs
 
     def describe(self) -> dict[str, Any]:
         """What runs."""
@@ -77,3 +94,13 @@ class OpenVINORunner:
         """Free the compiled model."""
         self._compiled = None
         self._local = threading.local()
+
+
+def _tensor(port: Any) -> tuple[str, Tensor]:
+    """Name and description of an input or output of a compiled model; without a name it is called ``?``."""
+    shape = port.get_partial_shape()
+    sizes = None
+    if shape.rank.is_static:
+        sizes = tuple(size.get_length() if size.is_static else "?" for size in shape)
+    kind = port.get_element_type().get_type_name()
+    return min(port.get_names(), default="?"), Tensor(_TYPES.get(kind, kind), sizes)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sparse_detr_deploy.arguments import check_whole, shown
 from sparse_detr_deploy.errors import InputError
 
 MOST_THREADS = 1024
@@ -25,12 +25,9 @@ def check_num_threads(num_threads: int | None) -> int | None:
     """Return ``num_threads`` if it is a count of threads or ``None``, else raise :class:`InputError`."""
     if num_threads is None:
         return None
-    try:
-        count = operator.index(num_threads)
-    except TypeError:
-        raise InputError(f"num_threads is {num_threads!r}, but a whole number or None is needed") from None
+    count = check_whole(num_threads, "num_threads")
     if not 1 <= count <= MOST_THREADS:
-        raise InputError(f"num_threads is {num_threads}, but 1 to {MOST_THREADS} are possible")
+        raise InputError(f"num_threads is {shown(num_threads)}, but 1 to {MOST_THREADS} are possible")
     return count
 
 
@@ -39,7 +36,7 @@ def provider_names(providers: str | Sequence[str]) -> list[str]:
     given = [providers] if isinstance(providers, str) else providers
     if not isinstance(given, Sequence) or not given or not all(isinstance(name, str) for name in given):
         raise InputError(
-            f"providers is {providers!r}, but a name or a list of names is needed, such as 'cpu' or ['cuda', 'cpu'] "
+            f"providers is {shown(providers)}, but a name or a list of names is needed, such as 'cpu' or ['cuda', 'cpu'] "
             "(without options of theirs)"
         )
     return [_SHORT_NAMES.get(name, name) for name in given]

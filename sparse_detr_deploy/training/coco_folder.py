@@ -6,12 +6,12 @@ import os
 from pathlib import Path, PurePath
 from typing import Any
 
-import cv2
 import numpy as np
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.images import read_image
 from sparse_detr_deploy.plain_values import parse_json
-from sparse_detr_deploy.regular_files import check_regular, read_text
+from sparse_detr_deploy.regular_files import read_text
 from sparse_detr_deploy.training.digits import CLASS_NAMES
 from sparse_detr_deploy.training.scenes import Scene
 
@@ -118,12 +118,9 @@ class CocoFolder:
         """
         path = self.images / self.names[index]
         try:
-            check_regular(path)  # it may have changed since
-            image = cv2.imread(str(path))
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}): write the data set again") from None
-        if image is None:
-            raise InputError(f"{path} is no image that can be read: write the data set again")
+            image = read_image(path)
+        except InputError as error:
+            raise InputError(f"{error}: write the data set again") from None
         if image.shape[:2] != self.size:
             height, width = image.shape[:2]
             raise InputError(f"{path} is {height}×{width}, but {self.file} says {self.size[0]}×{self.size[1]}")

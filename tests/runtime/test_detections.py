@@ -6,6 +6,7 @@ import json
 import pickle
 import sys
 import types
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -25,6 +26,14 @@ def test_names() -> None:
     assert detections().names == ["bird", "cat", "dog"]
     assert detections(None).names == ["2", "0", "1"]
     assert detections(("cat",)).names == ["2", "cat", "1"]
+
+
+def test_labels_outside_the_names_are_shown_as_their_numbers() -> None:
+    found = Detections(BOXES, SCORES, np.array([-1, 3, -(2**31)], dtype=np.int32), (30, 40), ("cat", "dog", "bird"))
+    assert found.names == ["-1", "3", "-2147483648"]
+    assert "-1 0.90" in repr(found)
+    assert [result["category_id"] for result in found.to_coco(1)] == [-1, 3, -(2**31)]
+    assert found.draw(np.zeros((30, 40, 3), dtype=np.uint8)).any()
 
 
 def test_repr() -> None:
@@ -60,6 +69,23 @@ def test_to_coco() -> None:
     assert results[0] == {"image_id": 17, "category_id": 2, "bbox": [1, 2, 10, 20], "score": pytest.approx(0.9)}
     assert [result["category_id"] for result in results] == [2, 0, 1]
     assert detections()[:0].to_coco(1) == []
+
+
+def test_image_ids() -> None:
+    for given, written in ((np.int64(7), 7), (np.uint8(7), 7), (7, 7), ("a7", "a7"), (-1, -1)):
+        assert json.loads(json.dumps(detections().to_coco(given)))[0]["image_id"] == written
+    for odd in (None, 1.5, np.array([7]), True, [7]):
+        with pytest.raises(InputError, match="image_id is .*, but a whole number is needed"):
+            detections().to_coco(odd)  # type: ignore[arg-type]
+
+
+def test_thresholds() -> None:
+    for score in (0.5, np.float32(0.5), np.float64(0.5), Fraction(1, 2)):
+        assert len(detections().above(score)) == 2
+    assert [len(detections().above(score)) for score in (0, 1, np.int64(1))] == [3, 0, 0]
+    for odd in (None, "0.5", float("nan"), 50, -0.1, True, np.array([0.5]), np.array(0.5), [0.5], 10**400, 10**5000):
+        with pytest.raises(InputError, match="score is .*, but scores go from 0 to 1"):
+            detections().above(odd)  # type: ignore[arg-type]
 
 
 def test_to_supervision_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +15,9 @@ import pytest
 import torch
 
 from sparse_detr_deploy import BackendError, Detections, Detector, InputError
+from sparse_detr_deploy import detector as detector_module
 from sparse_detr_deploy.export.pipeline import ExportResult
+from sparse_detr_deploy.images import load_image
 from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.preprocessing import resized
@@ -141,11 +147,171 @@ def test_a_score_threshold(detector: Detector) -> None:
         (3, "images is a int"),
         (b"bytes", "images is a bytes"),
         ((image for image in IMAGES), "images is a generator"),
+        ({0: IMAGES[0]}, "images is a dict"),
+        ({"x.png"}, "images is a set"),
+        ([[IMAGES[0]]], "image 0 is a list"),
+        ([b"x.png"], "image 0 is a bytes"),
+        (range(3), "image 0 is a int"),
+        (np.ma.masked_array(IMAGES[0], IMAGES[0] > 9), "the image is a masked array"),
+        (np.array([[[None] * 3]]), "the image is object"),
+        (np.array(7, dtype=np.uint8), r"the image is uint8 \[\]"),
+        ([np.array("x.png")], "image 0 is <U5"),
+        ("null\0.png", "cannot be read"),
+        (["a.png", "null\0.png"], r"image 0: a\.png cannot be read"),
     ],
 )
 def test_images_that_are_refused(detector: Detector, images: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         detector(images)  # type: ignore[call-overload]
+
+
+def test_arrays_of_every_layout(detector: Detector) -> None:
+    image = IMAGES[3]
+    expected = arrays(detector(image))
+    wide = np.zeros((600, 800, 3), dtype=np.uint8)
+    wide[::2, ::-2] = image
+    read_only = image.copy()
+    read_only.flags.writeable = False
+    layouts = [
+        wide[::2, ::-2],
+        read_only,
+        np.asfortranarray(image),
+        image.astype(">u1"),
+        image[::-1].copy()[::-1],
+        image.view(np.recarray),
+    ]
+    for other in layouts:
+        assert_same_detections(expected, arrays(detector(other)), 1e-6, 1e-3)
+    for found in detector(collections.deque(layouts)):
+        assert_same_detections(expected, arrays(found), 1e-5, 1e-2)
+    constant = np.broadcast_to(np.array([9, 80, 200], dtype=np.uint8), (300, 400, 3))
+    assert_same_detections(arrays(detector(constant.copy())), arrays(detector(constant)), 1e-6, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        *(({"score_threshold": value}, "score_threshold is ") for value in (None, "0.5", 50, -0.1, True, [0.5], 1j)),
+        *(({"score_threshold": value}, "score_threshold is ") for value in (np.array([0.1, 0.5]), np.array(0.5))),
+        ({"score_threshold": float("nan")}, "score_threshold is nan, but scores go from 0 to 1"),
+        *(({"color": value}, "is not one of bgr, rgb") for value in (None, ["bgr"], 3, b"bgr", "", "BGR")),
+        *(({"color": value}, "is not one of bgr, rgb") for value in (np.array(["bgr", "rgb"]), np.array([1, 2, 3]))),
+        *(({"max_pixels": value}, "max_pixels is ") for value in (None, 0, -1, 1.5, "9", True, np.array([9, 9]))),
+    ],
+)
+def test_odd_arguments(detector: Detector, arguments: dict[str, Any], message: str) -> None:
+    for images in (IMAGES[0], [IMAGES[0]], []):
+        with pytest.raises(InputError, match=message):
+            detector(images, **arguments)
+
+
+def test_arguments_of_numpys_types(detector: Detector) -> None:
+    everything = detector(IMAGES[0])
+    for threshold in (np.float32(0), np.int64(0), everything.scores[7], np.float64(everything.scores[7])):
+        expected = 20 if threshold == 0 else 8
+        assert len(detector(IMAGES[0], score_threshold=threshold, color=np.str_("bgr"))) == expected
+
+
+@pytest.mark.parametrize("iterations", [-1, 1.5, "2", None, True, np.array([1, 2])])
+def test_warmups_that_are_none(detector: Detector, iterations: Any) -> None:
+    with pytest.raises(InputError, match="iterations is .*, but a whole number of at least 0 is needed"):
+        detector.warmup(iterations)
+
+
+def test_warmups(detector: Detector) -> None:
+    detector.warmup(0)
+    detector.warmup(np.int64(1), keep_ratio=0.3)
+    with pytest.raises(InputError, match="fixed at"):
+        detector.warmup(1, keep_ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ([], "images is empty"),
+        (None, "images is a NoneType"),
+        (IMAGES[0], "images is a ndarray: give the list of the arrays"),
+        ("x.png", "images is a str"),
+        (iter([IMAGES[0]]), "images is a list_iterator"),
+        (["x.png"], "image 0 is a str"),
+        ([IMAGES[0], None], "image 1 is a NoneType"),
+        ([IMAGES[0][:, :, 0]], "image 0 .*grey"),
+        ([IMAGES[0].astype(np.float32)], "image 0 is float32"),
+        (np.zeros((0, 9, 9, 3), np.uint8), "images is empty"),
+    ],
+)
+def test_batches_that_cannot_be_prepared(detector: Detector, images: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        detector.preprocess(images)
+
+
+def test_preprocessing_refuses_odd_colours(detector: Detector) -> None:
+    for color in (None, np.array(["bgr", "rgb"]), ["bgr"]):
+        with pytest.raises(InputError, match="is not one of bgr, rgb"):
+            detector.preprocess([IMAGES[0]], color=color)  # type: ignore[arg-type]
+
+
+def test_no_more_images_than_a_batch_are_decoded_at_once(
+    export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(9)]
+    for path in paths:
+        cv2.imwrite(str(path), IMAGES[0])
+    alive: weakref.WeakSet[np.ndarray] = weakref.WeakSet()
+    peaks: list[int] = []
+
+    class Watched(np.ndarray):  # by identity, where arrays compare by element
+        __hash__ = object.__hash__  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:  # type: ignore[override]
+            return self is other
+
+    def load(*arguments: Any) -> np.ndarray:
+        image = load_image(*arguments).view(Watched)
+        alive.add(image)
+        peaks.append(len(alive))
+        return image
+
+    monkeypatch.setattr(detector_module, "load_image", load)
+    with Detector.load(export_tiny(batch=(2, 3, 4)).path) as batched:
+        assert len(batched(paths)) == 9
+    assert peaks == [1, 2, 3, 4, 1, 2, 3, 4, 1]
+
+
+def test_every_entry_is_looked_at_before_the_first_batch_runs(
+    export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, broken, fifo = tmp_path / "good.png", tmp_path / "broken.png", tmp_path / "fifo.png"
+    cv2.imwrite(str(good), IMAGES[0])
+    broken.write_bytes(b"no image")
+    os.mkfifo(fifo)
+    with Detector.load(export_tiny().path) as detector:
+        runs: list[int] = []
+        run = detector.runner.run
+        monkeypatch.setattr(detector.runner, "run", lambda feed: runs.append(1) or run(feed))
+        for bad, message in (
+            (None, "image 3 is a NoneType"),
+            (IMAGES[0][:, :, 0], "image 3 is uint8 .* a grey image"),
+            (tmp_path / "nowhere.png", r"image 3: .*nowhere\.png cannot be read \(No such file"),
+            (fifo, r"image 3: .*fifo\.png cannot be read \(it is a FIFO"),
+            (Path("/dev/zero"), r"image 3: /dev/zero cannot be read \(it is a device"),
+            (tmp_path, r"image 3: .* cannot be read \(it is a folder"),
+        ):
+            with pytest.raises(InputError, match=f"^{message}"):
+                detector([good, IMAGES[0], good, bad])
+            assert not runs
+        with pytest.raises(InputError, match=r"^image 3: .*broken\.png is corrupt"):
+            detector([good, IMAGES[0], good, broken])
+        assert len(runs) == 3
+
+
+def test_the_limit_of_pixels(detector: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    cv2.imwrite(str(path), IMAGES[4])  # 33 × 40
+    assert len(detector(path, max_pixels=33 * 40)) == 20
+    with pytest.raises(InputError, match=r"^image 1: .*x\.png has 40 × 33 pixels, more than the 1,319"):
+        detector([IMAGES[0], path], max_pixels=33 * 40 - 1)
+    assert len(detector(IMAGES[0], max_pixels=1)) == 20  # of files only
 
 
 def test_files_that_are_refused(detector: Detector, tmp_path: Path) -> None:
@@ -160,12 +326,18 @@ def test_files_that_are_refused(detector: Detector, tmp_path: Path) -> None:
             detector([IMAGES[0], path])
 
 
-@pytest.mark.parametrize("ratio", [0.5, 0, -1, 1.5, float("nan"), "abc"])
-def test_keep_ratio_on_a_fixed_artefact(detector: Detector, ratio: float) -> None:
-    for images in (IMAGES[0], []):
-        with pytest.raises(InputError, match="fixed at ρ = 0.3"):
-            detector(images, keep_ratio=ratio)
-    assert len(detector(IMAGES[0], keep_ratio=0.3)) == 20
+ODD_RATIOS = [0, -1, 1.5, float("nan"), "abc", "0.3", True, np.array([0.3]), np.array([0.1, 0.3]), np.array(0.3), [0.3]]
+
+
+def test_keep_ratio_on_a_fixed_artefact(detector: Detector) -> None:
+    for ratio in (0.5, *ODD_RATIOS, 10**5000):
+        for images in (IMAGES[0], []):
+            with pytest.raises(InputError, match=r"fixed at ρ = 0\.3 and cannot run at .{1,100}: export"):
+                detector(images, keep_ratio=ratio)
+        with pytest.raises(InputError, match=r"fixed at ρ = 0\.3"):
+            detector.preprocess([IMAGES[0]], keep_ratio=ratio)
+    for same in (0.3, np.float64(0.3)):
+        assert len(detector(IMAGES[0], keep_ratio=same)) == 20
 
 
 def test_keep_ratio_on_a_dynamic_artefact(dynamic_tiny: ExportResult, tiny_model: SparseDETR) -> None:
@@ -174,7 +346,8 @@ def test_keep_ratio_on_a_dynamic_artefact(dynamic_tiny: ExportResult, tiny_model
             expected = by_the_module(tiny_model, IMAGES[0], False, ratio)
             assert_same_detections(arrays(expected), arrays(detector(IMAGES[0], keep_ratio=ratio)))
         assert_same_detections(arrays(by_the_module(tiny_model, IMAGES[0], False)), arrays(detector(IMAGES[0])))
-        for ratio in (0, -1, 1.5, float("nan"), "abc"):
+        assert len(detector(IMAGES[0], keep_ratio=np.float32(0.5))) == 20
+        for ratio in (*ODD_RATIOS, 10**5000):
             with pytest.raises(InputError, match="keep ratio"):
                 detector(IMAGES[0], keep_ratio=ratio)
 

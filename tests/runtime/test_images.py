@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +16,16 @@ import cv2
 import numpy as np
 import pytest
 
+from sparse_detr_deploy import images
 from sparse_detr_deploy.errors import InputError
-from sparse_detr_deploy.images import check_image, list_images, load_image, read_image, readable_images
+from sparse_detr_deploy.images import (
+    check_image,
+    check_image_like,
+    list_images,
+    load_image,
+    read_image,
+    readable_images,
+)
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 
@@ -66,7 +76,8 @@ def test_files_are_turned_as_their_exif_says(tmp_path: Path) -> None:
         (encoded(".jpg", cv2.resize(IMAGE, (160, 120)))[:-500], "corrupt or not an image"),
         (encoded(".png")[:-100], "corrupt or not an image"),
         (encoded(".webp")[:40], "corrupt or not an image"),
-        (png_header(60_000, 60_000), "cannot be decoded"),
+        (b"P6 2 2 255 " + bytes(12), r"not an image that is read here \(JPEG, PNG, BMP, WebP or TIFF\)"),
+        (png_header(60_000, 60_000), "has 60,000 × 60,000 pixels, more than the 200,000,000 that are read.*max_pixels"),
     ],
 )
 def test_files_that_are_no_images(tmp_path: Path, content: bytes, message: str) -> None:
@@ -74,6 +85,72 @@ def test_files_that_are_no_images(tmp_path: Path, content: bytes, message: str) 
     path.write_bytes(content)
     with pytest.raises(InputError, match=f"broken.jpg.*{message}"):
         read_image(path)
+
+
+def test_a_small_file_of_many_pixels_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """30,000 × 30,000 grey pixels are 110 kB as PNG, and 2.7 GB in memory."""
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(30_001)) for _ in range(300)) + packer.flush()
+    path = tmp_path / "large.png"
+    path.write_bytes(png_header(30_000, 30_000).replace(zlib.compress(b"0"), rows))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(InputError, match=r"large\.png has 30,000 × 30,000 pixels"):
+        read_image(path)
+    told: list[str] = []
+    assert list(readable_images([path], told.append)) == []
+    assert "large.png" in told[0]
+
+
+def test_the_limit_of_pixels_is_the_callers(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(encoded(".png"))
+    assert read_image(path, max_pixels=192).shape == (12, 16, 3)
+    assert load_image(path, max_pixels=np.int64(192)).shape == (12, 16, 3)
+    with pytest.raises(InputError, match="16 × 12 pixels, more than the 191"):
+        load_image(path, max_pixels=191)
+    path.write_bytes(png_header(60_000, 60_000))
+    with pytest.raises(InputError, match="cannot be decoded"):  # OpenCV's own limit
+        read_image(path, max_pixels=10**10)
+    for odd in (0, -1, 1.5, "9", None, True, np.array([9])):
+        with pytest.raises(InputError, match="max_pixels is .*a whole number of at least 1"):
+            read_image(path, max_pixels=odd)  # type: ignore[arg-type]
+
+
+def test_a_file_of_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_MOST_BYTES", 100)
+    (tmp_path / "x.bmp").write_bytes(encoded(".bmp"))
+    with pytest.raises(InputError, match=r"x\.bmp cannot be read \(it is larger than 100 bytes\)"):
+        read_image(tmp_path / "x.bmp")
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    """A FIFO without a writer blocks whoever opens it, and a device has no end."""
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.jpg").mkdir()
+    (tmp_path / "c.png").symlink_to("/dev/zero")
+    (tmp_path / "d.png").write_bytes(encoded(".png"))
+    code = f"""
+from sparse_detr_deploy.images import list_images, readable_images
+print([path.name for path, _ in readable_images(list_images({str(tmp_path)!r}), print)])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4, done.stderr
+    for line, (name, what) in zip(
+        lines, (("a.png", "FIFO"), ("b.jpg", "folder"), ("c.png", "device"), ("d.png", "")), strict=True
+    ):
+        assert name in line
+        assert what in line
+
+
+def test_paths_that_are_no_paths() -> None:
+    class OfBytes:
+        def __fspath__(self) -> bytes:
+            return b"x.png"
+
+    for check in (read_image, load_image, check_image_like):
+        with pytest.raises(InputError, match="is no path"):
+            check(OfBytes())  # type: ignore[operator]
 
 
 def test_paths_that_are_no_files(tmp_path: Path) -> None:
@@ -108,7 +185,7 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
     inside = tmp_path / "closed" / "x.png"
     inside.write_bytes(encoded(".png"))
     if os.geteuid() == 0:  # whom permissions do not stop
-        stat, fromfile, listdir = os.stat, np.fromfile, os.listdir
+        stat, listdir = os.stat, os.listdir
 
         def closed(function: Callable[..., Any]) -> Callable[..., Any]:
             def call(path: Any, *args: Any, **options: Any) -> Any:
@@ -119,7 +196,6 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
             return call
 
         monkeypatch.setattr(os, "stat", closed(stat))
-        monkeypatch.setattr(np, "fromfile", closed(fromfile))
         monkeypatch.setattr(os, "listdir", closed(listdir))
     else:
         (tmp_path / "closed").chmod(0)
@@ -149,6 +225,9 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
         (np.array(3, dtype=np.uint8), r"\[H, W, 3\] is needed"),
         (np.array([], dtype=np.uint8), r"\[H, W, 3\] is needed"),
         (np.array([None], dtype=object), r"object \[1\]"),
+        (np.ma.masked_array(IMAGE, IMAGE > 100), r"a masked array: .*\.filled"),
+        (np.array([[[None] * 3]]), r"object \[1, 1, 3\], but uint8"),
+        (np.zeros((4, 4, 3), dtype=[("x", "u1")]), "but uint8"),
         (None, "is a NoneType: give a uint8 array"),
         ([[1, 2]], "is a list"),
         (b"bytes", "is a bytes"),

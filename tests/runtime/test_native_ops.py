@@ -236,3 +236,20 @@ def test_a_library_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SPARSE_DETR_ORT_OPS", "x" * 300)
     with pytest.raises(BackendError, match="xxx, which does not exist"):
         native_ops.library_path()
+    monkeypatch.setenv("SPARSE_DETR_ORT_OPS", "/")
+    with pytest.raises(BackendError, match="names /, which is not a file"):
+        native_ops.library_path()
+
+
+@needs_library
+def test_a_library_that_is_named_by_a_relative_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """ONNX Runtime looks for a name without a folder where the loader does, not in the working directory."""
+    assert LIBRARY is not None
+    copy = shutil.copy(LIBRARY, tmp_path / f"own{LIBRARY.suffix}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPARSE_DETR_ORT_OPS", copy.name)
+    assert native_ops.library_path() == copy
+    options = onnxruntime.SessionOptions()
+    with pytest.raises(Exception, match="cannot open shared object file"):
+        options.register_custom_ops_library(copy.name)
+    options.register_custom_ops_library(str(native_ops.library_path()))

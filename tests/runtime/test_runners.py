@@ -72,6 +72,8 @@ def test_unknown_names(export_tiny: Export) -> None:
         ("openvino", {"providers": "cuda", "native": 1}, "no option providers, native"),
         ("openvino", {"precision": "int3"}, "'int3' is not one of"),
         ("openvino", {"precision": ["f32"]}, "is not one of"),
+        ("openvino", {"precision": np.array(["f32"])}, "is not one of"),
+        *((backend, {"num_threads": True}, "num_threads is True") for backend in ("onnxruntime", "openvino")),
         (None, {"self": 1}, "onnxruntime has no option self"),
     ],
 )
@@ -80,6 +82,21 @@ def test_options_that_are_refused_before_the_file_is_opened(
 ) -> None:
     with pytest.raises(InputError, match=message):
         Detector.load(tmp_path / "nowhere.onnx", backend, **options)
+
+
+def test_paths_and_backends_that_are_none(tmp_path: Path) -> None:
+    for path in (None, 3, b"x.onnx", ["x.onnx"], np.array(["x.onnx"])):
+        with pytest.raises(InputError, match="the artefact is .*: give its path"):
+            Detector.load(path)  # type: ignore[arg-type]
+    for backend in (np.array(["openvino", "tensorrt"]), ["openvino"], 3, b"openvino"):
+        with pytest.raises(InputError, match="the backend .* is not one of"):
+            Detector.load(tmp_path / "x.onnx", backend)  # type: ignore[arg-type]
+
+
+def test_a_count_that_python_does_not_print(tmp_path: Path) -> None:
+    for backend in ("onnxruntime", "openvino"):
+        with pytest.raises(InputError, match="num_threads is "):
+            Detector.load(tmp_path / "nowhere.onnx", backend, num_threads=10**5000)
 
 
 def test_options_of_an_engine(tmp_path: Path) -> None:
@@ -129,8 +146,23 @@ def test_openvino_does_not_read_custom_ops(export_tiny: Export) -> None:
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_wrong_inputs_and_closing(backend: str, export_tiny: Export) -> None:
     runner = open_runner(export_tiny(inline_functions=True).path, backend, num_threads=1)
+    good = np.zeros((1, 3, 96, 128), dtype=np.float32)
+    for feed, message in (
+        ({}, "the inputs are none, but r50_rho30_96x128_inlined takes images"),
+        ({"images": good, "image_sizes": good}, "the inputs are images, image_sizes, but"),
+        (None, "the inputs are a NoneType"),
+        ({"images": None}, "images is a NoneType"),
+        ({"images": good.tolist()}, "images is a list"),
+        ({"images": np.zeros((1, 3, 5, 5), dtype=np.float32)}, r"float32 \[1, 3, 5, 5\], but .* \[batch, 3, 96, 128\]"),
+        ({"images": good.astype(np.float64)}, "images is float64"),
+        ({"images": good[0]}, r"images is float32 \[3, 96, 128\]"),
+        ({"images": good[:0]}, "images is empty"),
+        ({"images": np.array(3, dtype=np.float32)}, r"images is float32 \[\]"),
+    ):
+        with pytest.raises(InputError, match=message):
+            runner.run(feed)  # type: ignore[arg-type]
     with pytest.raises(BackendError, match="cannot run it"):
-        runner.run({"images": np.zeros((1, 3, 5, 5), dtype=np.float32)})
+        runner.run({"images": np.zeros((2, 3, 96, 128), dtype=np.float32)})
     described = runner.describe()
     assert described["backend"] == backend
     assert described["custom_ops"] == "inlined"
@@ -157,8 +189,21 @@ def test_kernels_that_are_not_built(
     assert "slower" in caplog.text
 
 
-def test_kernels_that_do_not_load(export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_library_that_does_not_load(
+    export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "ops.so").write_bytes(b"no library")
     monkeypatch.setenv("SPARSE_DETR_ORT_OPS", str(tmp_path / "ops.so"))
-    runner = OnnxRuntimeRunner(export_tiny().path)
-    assert runner.describe()["custom_ops"] == "function bodies"
+    with pytest.raises(BackendError, match=r"SPARSE_DETR_ORT_OPS names .*ops\.so, which does not load.*unset"):
+        OnnxRuntimeRunner(export_tiny().path)
+    assert OnnxRuntimeRunner(export_tiny().path, native=False).describe()["custom_ops"] == "function bodies"
+
+
+def test_a_built_library_that_does_not_load(
+    export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "ops.so").write_bytes(b"no library")
+    monkeypatch.delenv("SPARSE_DETR_ORT_OPS", raising=False)
+    monkeypatch.setattr(native_ops, "library_path", lambda: tmp_path / "ops.so")
+    assert OnnxRuntimeRunner(export_tiny().path).describe()["custom_ops"] == "function bodies"
+    assert "do not load" in caplog.text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -44,18 +47,24 @@ def test_num_keep_is_that_of_the_original(valid: int, rho: float) -> None:
 
 @example(10**400)
 @example(-(10**5000))
-@example("1e400")
+@example("0.5")
+@example(True)
+@example(np.array([0.5]))
+@example(np.array([0.1, 0.5]))
+@example(np.array(0.5))
 @given(st.one_of(st.floats(), st.integers(), st.text(), st.none(), st.lists(st.floats())))
 def test_a_keep_ratio_is_a_share_or_refused(value: object) -> None:
-    try:
-        usable = 0 < float(value) <= 1  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        usable = False
-    if usable:
+    if type(value) in (int, float) and 0 < value <= 1:  # type: ignore[operator]
         assert check_keep_ratio(value) == float(value)  # type: ignore[arg-type]
     else:
         with pytest.raises(InputError, match="keep ratio"):
             check_keep_ratio(value)  # type: ignore[arg-type]
+
+
+def test_keep_ratios_of_other_types() -> None:
+    for value in (np.float32(0.5), np.float64(0.5), np.float16(0.5), Fraction(1, 2)):
+        assert check_keep_ratio(value) == 0.5
+    assert check_keep_ratio(np.int64(1)) == 1.0
 
 
 @settings(max_examples=15, deadline=None)

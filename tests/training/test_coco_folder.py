@@ -113,7 +113,7 @@ def test_files_that_are_missing(folder: Path) -> None:
 
 def test_an_image_that_is_none(folder: Path) -> None:
     (folder / "train" / "000000.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match="no image that can be read"):
+    with pytest.raises(InputError, match="corrupt or not an image.*: write the data set again"):
         CocoFolder(folder, "train", 96, 96).scene(0)
 
 
