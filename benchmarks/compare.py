@@ -60,7 +60,7 @@ class Comparison:
 
 def parse_share(text: str) -> float:
     """``5%`` or ``0.05`` gives 0.05. Raises :class:`InputError` for anything else than a share of 0 or more."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(%?)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})\s*(%?)\s*", text)
     if match is None:
         raise InputError(f"the allowed regression {text!r} is neither a percentage such as 5% nor a share such as 0.05")
     return float(match[1]) / (100 if match[2] else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,6 @@ def run_settings(artefacts: Sequence[Path], options: Mapping[str, Any], given: C
 def parse_contexts(text: str) -> tuple[int, ...]:
     """``1,2,4`` gives (1, 2, 4)."""
     counts = text.replace(" ", "").split(",")
-    if not all(count.isdecimal() and 1 <= int(count) <= 64 for count in counts):
+    if not all(re.fullmatch("[0-9]{1,2}", count) and 1 <= int(count) <= 64 for count in counts):
         raise InputError(f"--contexts {text!r} is no list of numbers from 1 to 64, such as 1,2,4")
     return tuple(dict.fromkeys(map(int, counts)))

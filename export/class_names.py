@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.limits import names_fault
 from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.regular_files import read_text
 
@@ -38,16 +39,23 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 def _from_json(names: object, path: Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"the class names {path} are JSON, but not a list of strings (one for each label, from 0)")
-    return tuple(names)
+    return _checked(names, path)
 
 
 def _from_lines(text: str, path: Path) -> tuple[str, ...]:
     lines = [line.strip() for line in text.rstrip().splitlines()]
-    if not lines:
-        raise InputError(f"the class names {path} are empty: give one name a line, from label 0 on")
     if "" in lines:
         raise InputError(
             f"the class names {path} have nothing on line {lines.index('') + 1}, and the names after it would move: "
             "write N/A for a label that is not used"
         )
-    return tuple(lines)
+    return _checked(lines, path)
+
+
+def _checked(names: list[str], path: Path) -> tuple[str, ...]:
+    if not names:
+        raise InputError(f"the class names {path} are empty: give one name a line, from label 0 on")
+    fault = names_fault(tuple(names))
+    if fault is not None:
+        raise InputError(f"the class names {path} cannot be kept in a file: {fault}")
+    return tuple(names)

@@ -164,18 +164,16 @@ def parse_rho(text: str) -> float | None:
 
 def parse_size(text: str) -> tuple[int, int]:
     """``800x1066`` gives (height, width)."""
-    match = re.fullmatch(r"(\d+)[x×](\d+)", text.strip())
-    if match is None or "0" in match.groups():
+    match = re.fullmatch(r"([0-9]{1,9})[x×]([0-9]{1,9})", text.strip())
+    if match is None or 0 in map(int, match.groups()):
         raise InputError(f"the size {text!r} is not HEIGHTxWIDTH in pixels, such as 800x1066")
     return int(match[1]), int(match[2])
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:
     """``4`` or ``1:4:8`` (smallest:usual:largest)."""
-    try:
-        numbers = [int(part) for part in text.split(":")]
-    except ValueError:
-        numbers = []
+    parts = text.split(":")
+    numbers = [int(part) for part in parts] if all(re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", part) for part in parts) else []
     if len(numbers) == 1:
         numbers *= 3
     if len(numbers) != 3:

@@ -93,6 +93,8 @@ def best_pairs(logits: _Floats, boxes: _Floats, count: int) -> tuple[_Floats, _F
     order = np.argsort(-flat, kind="stable")[:count]
     query, label = np.divmod(order, logits.shape[1])
     centre, half = boxes[query, :2], boxes[query, 2:] / 2
-    with np.errstate(over="ignore"):  # the exponential of a very low logit is infinite, and its score 0
+    # the exponential of a very low logit is infinite, and its score 0; so may be the corners of a very large box
+    with np.errstate(over="ignore"):
         scores = np.asarray(1 / (1 + np.exp(-flat[order])), dtype=np.float32)
-    return np.concatenate([centre - half, centre + half], axis=1), scores, label.astype(np.int32)
+        corners = np.concatenate([centre - half, centre + half], axis=1)
+    return corners, scores, label.astype(np.int32)

@@ -110,4 +110,5 @@ def to_pixels(boxes: NDArray[np.float32], image_size: tuple[int, int]) -> NDArra
     """Boxes [n, 4] (x1, y1, x2, y2) in 0..1 of the image to pixels of an image of ``image_size`` (h, w), inside it."""
     height, width = image_size
     limits = np.array([width, height, width, height], dtype=np.float32)
-    return np.asarray(np.clip(boxes * limits, 0, limits), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is beyond every float lies outside too
+        return np.asarray(np.clip(boxes * limits, 0, limits), dtype=np.float32)

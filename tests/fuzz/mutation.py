@@ -104,7 +104,7 @@ class Mutator:
             else:
                 value[index] = self._changed(value[index])
             return value
-        if type(value) in (int, float) and self.chance(0.7):
+        if type(value) in (int, float) and abs(value) < 2**64 and self.chance(0.7):
             near = (-value, value + 1, value - 1, value * 2, float(value), str(value), value * 2**40)
             return self.pick((*near, *NUMBERS))
         return self.value()

@@ -131,7 +131,7 @@ def run_method(case: Case) -> None:
         lambda: detector.postprocess(outputs, odd()),
         lambda: detector.postprocess(odd(), [(20, 30)]),
         lambda: detector.postprocess(outputs, [odd()]),
-        lambda: detector.warmup(case.mutator.pick((-1, 0, 1, "2", 1.5, None, True, 10**400, np.int64(1), np.ones(2)))),
+        lambda: detector.warmup(case.mutator.pick((-1, 0, 1, "2", 1.5, None, True, np.int64(1), np.ones(2)))),
         lambda: detector.warmup(1, keep_ratio=odd()),
         lambda: detector.metadata.num_keep(odd()),
         lambda: detector.metadata.gmacs(odd()),

@@ -12,6 +12,7 @@ import torch
 
 from sparse_detr_deploy.export.checkpoint_file import read_checkpoint, read_sidecar
 from sparse_detr_deploy.export.inference import checked_arguments, config_from_tensors
+from sparse_detr_deploy.export.stored_tensor import StoredTensor
 from sparse_detr_deploy.modeling import ModelConfig
 from tests.fuzz.harness import Case, Target
 
@@ -88,9 +89,12 @@ def run_arguments(case: Case) -> None:
     for field in dataclasses.fields(ModelConfig):
         if field.name in checked:
             assert isinstance(checked[field.name], (bool, int, float, str))
-    config_from_tensors(
-        {"transformer.level_embed": torch.zeros(4, 256), "class_embed.0.weight": torch.zeros(5, 256)}, args
-    )
+    tensors = {
+        "transformer.level_embed": StoredTensor(torch.float32, (4, 256), (256, 1), 0),
+        "class_embed.0.weight": StoredTensor(torch.float32, (5, 256), (256, 1), 0),
+        "backbone.0.body.layer3.0.conv1.weight": StoredTensor(torch.float32, (8, 8, 1, 1), (8, 1, 1, 1), 0),
+    }
+    config_from_tensors(tensors, args, lambda key: torch.zeros(tensors[key].shape))
 
 
 def run_arguments_file(case: Case) -> None:

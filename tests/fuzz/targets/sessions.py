@@ -75,7 +75,9 @@ def _damage(case: Case, form: _Form) -> None:
     """One change."""
     mutator = case.mutator
     change = mutator.random.randrange(7)
-    name = mutator.pick(list(form.outputs))
+    name = mutator.pick(list(form.outputs) or [""])
+    if not name:
+        return
     if change == 0:  # an input of another name, type or shape, one too many or too few
         key = mutator.pick(list(form.inputs))
         dtype, shape = form.inputs.pop(key)
@@ -91,7 +93,8 @@ def _damage(case: Case, form: _Form) -> None:
     elif change == 1:
         form.outputs[mutator.pick(("boxs", "scores", "labels", "pred_boxes"))] = form.outputs.pop(name)
     elif change == 2:
-        form.outputs[name] = form.outputs[name].astype(mutator.pick((np.float64, np.int32, np.int64, np.uint8)))
+        with np.errstate(invalid="ignore"):
+            form.outputs[name] = form.outputs[name].astype(mutator.pick((np.float64, np.int32, np.int64, np.uint8)))
     elif change == 3:
         shape = form.outputs[name].shape
         form.outputs[name] = np.resize(
@@ -101,7 +104,11 @@ def _damage(case: Case, form: _Form) -> None:
         values = form.outputs[name]
         at = tuple(mutator.random.randrange(size) for size in values.shape) if values.size else None
         if at is not None and len(at) == values.ndim:
-            special = mutator.pick(_SPECIAL) if values.dtype.kind == "f" else mutator.pick((-1, 10**6, -(2**31), 5))
+            special = (
+                mutator.pick(_SPECIAL)
+                if values.dtype.kind == "f"
+                else mutator.pick((-1, 10**6, -(2**31), 5) if values.dtype.kind == "i" else (0, 255))
+            )
             values[at] = special
     elif change == 5:
         form.outputs.pop(name)
