@@ -27,8 +27,30 @@ TINY = {
 NAMES = ("cat", "dog", "bird", "größe", "ρ")
 
 # of the standard library (used by runpy, multiprocessing and their like), of others, and what Python imports by itself
-_MODULES = ("json", "numpy", "queue", "pickle", "socket", "struct", "threading", "signal", "subprocess", "multiprocessing")
-_MODULES += ("runpy", "types", "enum", "os", "sys", "sitecustomize", "usercustomize", "selectors", "tempfile", "logging")
+_MODULES = (
+    "json",
+    "numpy",
+    "queue",
+    "pickle",
+    "socket",
+    "struct",
+    "threading",
+    "signal",
+    "subprocess",
+    "multiprocessing",
+)
+_MODULES += (
+    "runpy",
+    "types",
+    "enum",
+    "os",
+    "sys",
+    "sitecustomize",
+    "usercustomize",
+    "selectors",
+    "tempfile",
+    "logging",
+)
 _MODULES += ("sparse_detr_deploy", "onnxruntime", "cv2", "click", "rich", "psutil", "helper")
 
 Export = Callable[..., ExportResult]

@@ -9,6 +9,7 @@ from typing import Any
 from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
+from sparse_detr_deploy.quiet_imports import import_openvino
 from sparse_detr_deploy.runners.options import check_num_threads
 
 PRECISIONS = ("f32", "bf16", "f16")
@@ -34,7 +35,7 @@ class OpenVINORunner:
                 f"{path} calls custom ops that OpenVINO does not read: export it again with --inline-functions"
             )
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError:
             raise BackendError("OpenVINO is not installed: pip install 'sparse-detr-deploy[openvino]'") from None
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}

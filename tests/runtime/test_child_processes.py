@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -96,17 +97,19 @@ def test_what_multiprocessing_spawns_neither(version: str, hostile_folder: Path,
 def test_the_case_is_a_real_one(hostile_folder: Path, tmp_path: Path) -> None:
     # without spawning() the modules of the working directory run, so that the test above can fail
     without = SPAWN.replace("children.spawning()", "open(os.devnull)")
-    with pytest.raises(AssertionError):
-        assert "done" in run(sys.executable, without, hostile_folder, tmp_path / "home")
-        assert not (tmp_path / "ran").exists()
+    with contextlib.suppress(AssertionError):
+        run(sys.executable, without, hostile_folder, tmp_path / "home")
+    assert (tmp_path / "ran").exists()
 
 
 def test_every_process_is_started_so() -> None:
     root = Path(__file__).parents[2]
-    sources = [path for folder in ("sparse_detr_deploy", "export", "benchmarks") for path in (root / folder).rglob("*.py")]
+    sources = [
+        path for folder in ("sparse_detr_deploy", "export", "benchmarks") for path in (root / folder).rglob("*.py")
+    ]
     assert len(sources) > 100
     for path in sources:
         text = path.read_text(encoding="utf-8")
-        assert path.name == FILE.name or "sys.executable" not in text, f"{path}: use child_command"
+        assert path.name == FILE.name or "[sys.executable" not in text, f"{path}: use child_command"
         starts = "get_context(" in text or "multiprocessing.spawn(" in text
         assert not starts or "spawning()" in text, f"{path}: use spawning"
