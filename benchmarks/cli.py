@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, printable, progress_line, reports_errors
 from sparse_detr_deploy.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -103,19 +103,15 @@ def run_with_progress(
     rescue: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Run with a line that says what is being done; ``rescue`` as :func:`~.running.run` has it."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from sparse_detr_deploy.benchmarks.running import run as run_benchmark
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     # few refreshes: they are work for the processor that is being timed
-    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as bar:
-        task = bar.add_task("starting")
+    with progress_line(console, refresh_per_second=1) as progress:
         return run_benchmark(
             artefacts,
             settings,
-            warn=lambda text: console.print(f"warning: {text}", markup=False),
-            progress=lambda text: bar.update(task, description=text),
+            warn=lambda text: console.print(f"warning: {text}"),
+            progress=progress,
             rescue=rescue,
         )
 
@@ -126,7 +122,7 @@ def write_outputs(report: Report, json_path: Path | None, csv_path: Path | None,
     from sparse_detr_deploy.export.publish import publish
 
     if json_path == _STDOUT:
-        click.echo(report.to_json(), nl=False)
+        click.echo(report.to_json(ensure_ascii=True), nl=False)
     for path, text in ((json_path, report.to_json), (csv_path, report.to_csv)):
         if path is not None and path != _STDOUT:
             with publish(path, overwrite=True) as temporary:
@@ -159,10 +155,10 @@ def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, **options
 
     ratios = [check_keep_ratio(ratio) for ratio in options["keep_ratios"]]
     check_picture(output)
-    found = readable_images(list_images(images), lambda text: click.echo(f"left out: {text}", err=True))
+    found = readable_images(list_images(images), lambda text: click.echo(printable(f"left out: {text}"), err=True))
     shown = [image for _, image in itertools.islice(found, options["count"])]
     draw_picture(artefact, load_checkpoint(checkpoint), shown, ratios, output, options["min_score"])
-    click.echo(output)
+    click.echo(os.fsencode(output))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -197,7 +193,7 @@ def flops(
     variants = () if not dense else VARIANTS if variant is None else (variant,)
     rows = complexity_rows(architecture, height, width, ratios, variants)
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(rows, indent=2))
     else:
         from sparse_detr_deploy.benchmarks.table import flops_table
 
@@ -225,19 +221,12 @@ def compare(old: Path, new: Path, max_regression: str, max_ap_drop: float, allow
     limits = Limits(parse_share(max_regression), max_ap_drop, allow_missing)
     console = console_for_people()
     comparisons = compare_reports(
-        Report.read(old), Report.read(new), limits, lambda text: console.print(f"warning: {text}", markup=False)
+        Report.read(old), Report.read(new), limits, lambda text: console.print(f"warning: {text}")
     )
     if as_json:
-        click.echo(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2))
     console.print(comparison_table(comparisons))
     check_regressions(comparisons, limits)
-
-
-def console_for_people() -> Console:
-    """Tables and messages go to stderr, wide enough for a table where it is not a terminal."""
-    from rich.console import Console
-
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
 
 if __name__ == "__main__":

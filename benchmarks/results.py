@@ -110,8 +110,8 @@ class Report:
     environment: dict[str, Any]
     left_out: list[str] = dataclasses.field(default_factory=list)
 
-    def to_json(self) -> str:
-        """The JSON document, raw samples included."""
+    def to_json(self, ensure_ascii: bool = False) -> str:
+        """The JSON document, raw samples included, without lone surrogates (names of files that are not UTF-8)."""
         document = {
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
@@ -120,7 +120,7 @@ class Report:
             "left_out": self.left_out,
             "rows": [row.to_dict() for row in self.rows],
         }
-        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        return _encodable(json.dumps(document, indent=1, ensure_ascii=ensure_ascii)) + "\n"
 
     def to_csv(self) -> str:
         """The CSV table, one line a row."""
@@ -130,7 +130,7 @@ class Report:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        return text.getvalue()
+        return _encodable(text.getvalue())
 
     @classmethod
     def read(cls, path: Path) -> Report:
@@ -151,6 +151,11 @@ class Report:
             raise InputError(f"the results {path} are damaged ({found}): run the benchmark again")
         rows = [_row(values) for values in document["rows"]]
         return cls(rows, document["settings"], document["environment"], document["left_out"])
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates as escapes, which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _row(values: dict[str, Any]) -> Row:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparse_detr_deploy.benchmarks.peers.settings import Settings
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, printable, progress_line, reports_errors
 from sparse_detr_deploy.errors import BackendError, OutputError
 
 if TYPE_CHECKING:
@@ -57,9 +57,7 @@ def main(**options: Any) -> None:
         from sparse_detr_deploy.benchmarks.peers.checkout import check_checkout
 
         check_checkout(settings.original)
-    from rich.console import Console
-
-    console = Console(stderr=True, width=None if Console(stderr=True).is_terminal else 150)
+    console = console_for_people()
     with _work_folder(options["work"]) as folder, _progress() as say:
         for results, table in _compare(settings, folder, options["reuse"], say):
             if json_path is not None:  # after each keep ratio: what is measured stays when a later one fails
@@ -90,7 +88,7 @@ def _compare(settings: Settings, folder: Path, reuse: bool, say: Callable[[str],
         results = document(settings, prepared, rows, profiles, [start, load_average()])
         yield to_json(results), table(group, settings)
     for text in prepared.left_out:
-        click.echo(f"left out: {text}", err=True)
+        click.echo(printable(f"left out: {text}"), err=True)
 
 
 @contextlib.contextmanager
@@ -108,17 +106,12 @@ def _work_folder(given: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
+    console = console_for_people()
     if not console.is_terminal:
-        yield lambda message: click.echo(message, err=True)
+        yield lambda message: click.echo(printable(message), err=True)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting")
-        yield lambda message: bar.update(task, description=message)
+    with progress_line(console) as say:
+        yield say
 
 
 if __name__ == "__main__":
