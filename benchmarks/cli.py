@@ -80,20 +80,25 @@ def print_tables(report: Report, console: Console) -> None:
 
 
 def check_outputs(json_path: Path | None, csv_path: Path | None, plot_path: Path | None) -> None:
-    """Raise where one of the files cannot be written, before any work."""
+    """Raise where one of the files cannot be written, or holds something else than results, before any work."""
+    from sparse_detr_deploy.benchmarks.output_files import check_replaceable, check_suffix
     from sparse_detr_deploy.benchmarks.plot import check_plot
     from sparse_detr_deploy.export.publish import check_output
 
-    named = [path for path in (json_path, csv_path, plot_path) if path not in (None, _STDOUT)]
-    if len({path.resolve() for path in named if path}) < len(named):
+    named = [path for path in (json_path, csv_path, plot_path) if path is not None and path != _STDOUT]
+    if len({path.resolve() for path in named}) < len(named):
         raise InputError("two of the outputs have one name: give each its own")
     if _STDOUT in (csv_path, plot_path):
         raise InputError("only --json can go to stdout (-): name a file")
-    for path in named:
-        if path is not None:
-            check_output(path, overwrite=True)
+    results = {".json": json_path, ".csv": csv_path}
+    for suffix, path in results.items():
+        if path is not None and path != _STDOUT:
+            check_suffix(path, suffix, f"--{suffix[1:]}")
+            check_replaceable(path, suffix)
     if plot_path is not None:
         check_plot(plot_path)
+    for path in named:
+        check_output(path, overwrite=True)
 
 
 def run_with_progress(
@@ -155,7 +160,10 @@ def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, **options
 
     ratios = [check_keep_ratio(ratio) for ratio in options["keep_ratios"]]
     check_picture(output)
-    found = readable_images(list_images(images), lambda text: click.echo(printable(f"left out: {text}"), err=True))
+    files = list_images(images)
+    if output.resolve() in [file.resolve() for file in files]:
+        raise InputError(f"{output} is one of the images: write the picture to another --output")
+    found = readable_images(files, lambda text: click.echo(printable(f"left out: {text}"), err=True))
     shown = [image for _, image in itertools.islice(found, options["count"])]
     draw_picture(artefact, load_checkpoint(checkpoint), shown, ratios, output, options["min_score"])
     click.echo(os.fsencode(output))

@@ -43,6 +43,7 @@ def main(**options: Any) -> None:
 
     All in float32, batch 1, one image, round-robin. What is not installed or given is left out, and the results say so.
     """
+    from sparse_detr_deploy.benchmarks.output_files import check_suffix
     from sparse_detr_deploy.export.publish import check_output, publish
     from sparse_detr_deploy.export.spec import parse_size
 
@@ -52,6 +53,7 @@ def main(**options: Any) -> None:
     settings = Settings(height, width, rhos, **{name: options[name] for name in names})
     json_path: Path | None = options["json_path"]
     if json_path is not None:
+        check_suffix(json_path, ".json", "--json")
         check_output(json_path, options["force"])
     if settings.original is not None:
         from sparse_detr_deploy.benchmarks.peers.checkout import check_checkout

@@ -20,6 +20,7 @@ from sparse_detr_deploy.benchmarks.cli import main
 from sparse_detr_deploy.benchmarks.memory import own_peak
 from sparse_detr_deploy.benchmarks.results import Report
 from sparse_detr_deploy.hashing import sha256_of
+from tests.benchmarks.conftest import make_report, make_row
 
 
 def bench(*arguments: object) -> Result:
@@ -194,6 +195,33 @@ def test_outputs_are_checked_before_any_work(artefacts: dict[str, Path], tmp_pat
     refused(bench(missing, "--plot", "-"), 2, "stdout")
     refused(bench(missing, "--json", tmp_path / "x.csv", "--csv", tmp_path / "x.csv"), 2, "one name")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "model.engine", "model.pth", "results", "results.json.gz", "x.csv", "x.txt"]
+)
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_results_do_not_replace_an_artefact(option: str, name: str, tmp_path: Path) -> None:
+    if name == "x.csv":
+        name = {"--json": "x.csv", "--csv": "x.json"}[option]
+    for there in (False, True):
+        if there:
+            (tmp_path / name).write_bytes(b"precious")
+        refused(bench(tmp_path / "none.onnx", option, tmp_path / name), 2, name, f"ends in .{option[2:]}")
+    assert (tmp_path / name).read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("content", [b'{"images": []}', b"\x08\x01", b"name,colour\n", b'{"kind": "other"}'])
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_results_replace_results_only(option: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"model.engine.{option[2:]}"  # such as an engine's sidecar, or annotations
+    path.write_bytes(content)
+    refused(bench(tmp_path / "none.onnx", option, path), 6, path.name, "choose another name")
+    assert path.read_bytes() == content
+    report = make_report(make_row())
+    for ours in ("", report.to_json() if option == "--json" else report.to_csv()):
+        path.write_text(ours)
+        refused(bench(tmp_path / "none.onnx", option, path), 4, "does not exist")  # the artefact, which comes next
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")
