@@ -129,6 +129,20 @@ def test_accuracy_and_unreadable_images(artefacts: dict[str, Path], images: Path
         assert row["stability"]["verdict"] == "too few rounds"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs names of any bytes")
+def test_names_that_are_not_utf8(artefacts: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    folder = images.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    (folder / "0.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    (folder / "1.png").rename(folder / os.fsdecode(b"corrupt\xe9.png"))
+    outputs = ["--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv", "--plot", tmp_path / "x.svg"]
+    result = bench(artefacts["fixed"], "--images", folder, "--rounds", 1, "--warmup", 0, *outputs)
+    assert result.exit_code == 0, result.stderr
+    report = Report.read(tmp_path / "x.json")
+    assert report.settings["images"] == os.fsdecode(b"2 images of caf\xe9")
+    assert os.fsdecode(b"corrupt\xe9.png") in report.left_out[0]
+    assert r"corrupt\udce9.png" in result.stderr
+
+
 def test_a_full_disk_does_not_lose_the_table(
     artefacts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
