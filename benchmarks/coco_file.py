@@ -25,8 +25,8 @@ def _is_box(value: object) -> bool:
     )
 
 
-def _is_side(value: object) -> bool:
-    return value is None or (is_number(value) and 0 < value <= _MOST_PIXELS)  # type: ignore[operator]
+def _is_side(value: Any) -> bool:
+    return value is None or (is_number(value) and 0 < value <= _MOST_PIXELS)
 
 
 _WHOLE = (is_whole, "no whole number of 64 bits")

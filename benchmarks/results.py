@@ -146,7 +146,7 @@ class Report:
             raise InputError(f"the results {path} cannot be read ({reason}): give a file of run --json") from None
         if not isinstance(document, dict) or document.get("kind") != KIND:
             raise InputError(f"{path} holds no results of sparse-detr-bench run: write them with its option --json")
-        version = document.get("schema_version")
+        version: Any = document.get("schema_version")
         if not is_whole(version) or version < 1:
             raise InputError(f"the results {path} are damaged (their schema is {version!r}): run the benchmark again")
         if version > SCHEMA_VERSION:

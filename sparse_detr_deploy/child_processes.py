@@ -79,9 +79,10 @@ def _environment(name: str, value: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _spawned_without_working_directory() -> Iterator[None]:
     """Python 3.10 has no option for it: remove the entry at the start of the programs that multiprocessing runs."""
-    from multiprocessing import util
+    import multiprocessing.util
 
-    original: Any = util.spawnv_passfds
+    util: Any = multiprocessing.util
+    original = util.spawnv_passfds
 
     def spawn(path: Any, arguments: Sequence[Any], descriptors: Sequence[int]) -> Any:
         changed = list(arguments)

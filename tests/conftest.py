@@ -27,7 +27,7 @@ TINY = {
 NAMES = ("cat", "dog", "bird", "größe", "ρ")
 
 # of the standard library (used by runpy, multiprocessing and their like), of others, and what Python imports by itself
-_MODULES = (
+_MODULES: tuple[str, ...] = (
     "json",
     "numpy",
     "queue",

@@ -42,8 +42,10 @@ T = TypeVar("T")
 def in_child(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call ``function`` in a process of its own, so that its memory is free again afterwards."""
     context = multiprocessing.get_context("spawn")
-    start = {"initializer": warnings.simplefilter, "initargs": ("ignore",)}
-    with spawning(), ProcessPoolExecutor(1, context, **start) as pool:
+    with (
+        spawning(),
+        ProcessPoolExecutor(1, context, initializer=warnings.simplefilter, initargs=("ignore",)) as pool,
+    ):
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:

@@ -51,7 +51,10 @@ if __name__ == "__main__":
 
 def python(version: str) -> str:
     """The executable of a Python of ``version`` that starts."""
-    candidates = [shutil.which(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
+    candidates: list[str | Path | None] = [
+        shutil.which(f"python{version}"),
+        *Path.home().glob(f".pyenv/versions/{version}.*/bin/python"),
+    ]
     if "{}.{}".format(*sys.version_info) == version:
         candidates = [sys.executable]
     for found in filter(None, candidates):
