@@ -35,16 +35,39 @@ class Annotations:
         """Read ``file`` and look for its images in ``folder``.
 
         Raises:
-            InputError: the file cannot be read, is no COCO detection file, or none of its images is in the folder.
+            InputError: the file cannot be read, is no COCO detection file, names a file outside the folder, or none of
+                its images is there.
         """
         dataset, sha256 = read_coco(file)
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder of images")
-        named = {image["id"]: folder / image["file_name"] for image in dataset["images"]}
+        named = {
+            image["id"]: _place(image["file_name"], folder, index, file)
+            for index, image in enumerate(dataset["images"], start=1)
+        }
         paths = {key: path for index, (key, path) in enumerate(named.items(), 1) if _is_file(path, index, file)}
         if not paths:
             raise InputError(f"none of the {len(named)} images that {file} names is in {folder}")
         return cls(dataset, paths, len(named) - len(paths), sha256)
+
+    @property
+    def strays(self) -> int:
+        """How many objects are of images or categories that the file does not list; nothing can find them."""
+        images = {image["id"] for image in self.dataset["images"]}
+        categories = {category["id"] for category in self.dataset["categories"]}
+        return sum(
+            entry["image_id"] not in images or entry["category_id"] not in categories
+            for entry in self.dataset["annotations"]
+        )
+
+
+def _place(name: str, folder: Path, index: int, source: Path) -> Path:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"entry {index} of 'images' in {source} names a file outside the folder of images ({name[:100]}): "
+            "file names must be relative to it"
+        )
+    return folder / name
 
 
 def _is_file(path: Path, index: int, source: Path) -> bool:
@@ -117,22 +140,60 @@ def measure_accuracy(
 ) -> list[Accuracy]:
     """Accuracy of each contender. Every image is read once; unreadable ones are told to ``on_error`` and left out.
 
-    ``warn`` is told of artefacts with labels that are no category of the annotations.
+    ``warn`` is told what makes an AP doubtful: labels that are no category of the annotations, classes of other names,
+    images of another size than annotated.
 
     Raises:
         InputError: no image can be read.
     """
+    for text in _other_names(contenders, annotations):
+        warn(text)
     found: list[dict[int, Detections]] = [{} for _ in contenders]
+    sizes: dict[int, tuple[int, ...]] = {}
     largest = max(contender.batch for contender in contenders)
     for ids, images in _chunks(annotations.paths, largest, on_error):
+        sizes.update(zip(ids, (image.shape[:2] for image in images), strict=True))
         for contender, results in zip(contenders, found, strict=True):
             progress(f"accuracy of {contender.title}, image {len(results) + 1} of {len(annotations.paths)}")
             detected = detectors[contender.path](images, keep_ratio=contender.keep_ratio)
             results.update(zip(ids, detected, strict=True))
     if not found[0]:
         raise InputError("none of the annotated images can be read")
+    _check_sizes(sizes, annotations, warn)
     _check_labels(contenders, found, annotations, warn)
     return [evaluate(annotations.dataset, results) for results in found]
+
+
+def _other_names(contenders: Sequence[Contender], annotations: Annotations) -> Iterator[str]:
+    """Of each file whose classes have other names than the annotations' categories of their numbers, a warning."""
+    categories = annotations.dataset["categories"]
+    for name, names in {contender.name: contender.metadata.class_names for contender in contenders}.items():
+        other = [
+            f"{category['id']} is {category['name']!r} in the annotations and {names[category['id']]!r} in the artefact"
+            for category in categories
+            if names and isinstance(category.get("name"), str) and 0 <= category["id"] < len(names)
+            if category["name"].strip().casefold() != names[category["id"]].strip().casefold()
+        ]
+        if other:
+            yield (
+                f"{name}: {len(other)} of {len(categories)} categories have other names than its classes, the first: "
+                f"{other[0]}: if they are numbered in another order, its AP is of no use until they are numbered alike"
+            )
+
+
+def _check_sizes(sizes: Mapping[int, tuple[int, ...]], annotations: Annotations, warn: Callable[[str], None]) -> None:
+    """Warn of images that are not as large as annotated: their boxes may be of another scale, or of an unturned image."""
+    other = []
+    for image in annotations.dataset["images"]:
+        said = (image.get("height"), image.get("width"))
+        if image["id"] in sizes and None not in said and sizes[image["id"]] != said:
+            height, width = sizes[image["id"]]
+            other.append(f"{image['file_name']} is {width}×{height} pixels, not {said[1]:g}×{said[0]:g}")
+    if other:
+        warn(
+            f"{len(other)} of {len(sizes)} images are not of the size that the annotations say, the first: {other[0]}: if "
+            "the boxes are of that other size too, AP is of no use until they are of these images"
+        )
 
 
 def _check_labels(

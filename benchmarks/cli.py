@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, printable, progress_line, reports_errors
 from sparse_detr_deploy.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -83,20 +83,25 @@ def print_tables(report: Report, console: Console) -> None:
 
 
 def check_outputs(json_path: Path | None, csv_path: Path | None, plot_path: Path | None) -> None:
-    """Raise where one of the files cannot be written, before any work."""
+    """Raise where one of the files cannot be written, or holds something else than results, before any work."""
+    from sparse_detr_deploy.benchmarks.output_files import check_replaceable, check_suffix
     from sparse_detr_deploy.benchmarks.plot import check_plot
     from sparse_detr_deploy.export.publish import check_output
 
-    named = [path for path in (json_path, csv_path, plot_path) if path not in (None, _STDOUT)]
-    if len({path.resolve() for path in named if path}) < len(named):
+    named = [path for path in (json_path, csv_path, plot_path) if path is not None and path != _STDOUT]
+    if len({path.resolve() for path in named}) < len(named):
         raise InputError("two of the outputs have one name: give each its own")
     if _STDOUT in (csv_path, plot_path):
         raise InputError("only --json can go to stdout (-): name a file")
-    for path in named:
-        if path is not None:
-            check_output(path, overwrite=True)
+    results = {".json": json_path, ".csv": csv_path}
+    for suffix, path in results.items():
+        if path is not None and path != _STDOUT:
+            check_suffix(path, suffix, f"--{suffix[1:]}")
+            check_replaceable(path, suffix)
     if plot_path is not None:
         check_plot(plot_path)
+    for path in named:
+        check_output(path, overwrite=True)
 
 
 def run_with_progress(
@@ -106,19 +111,15 @@ def run_with_progress(
     rescue: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Run with a line that says what is being done; ``rescue`` as :func:`~.running.run` has it."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from sparse_detr_deploy.benchmarks.running import run as run_benchmark
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     # few refreshes: they are work for the processor that is being timed
-    with Progress(*columns, console=console, transient=True, refresh_per_second=1) as bar:
-        task = bar.add_task("starting")
+    with progress_line(console, refresh_per_second=1) as progress:
         return run_benchmark(
             artefacts,
             settings,
-            warn=lambda text: console.print(f"warning: {text}", markup=False),
-            progress=lambda text: bar.update(task, description=text),
+            warn=lambda text: console.print(f"warning: {text}"),
+            progress=progress,
             rescue=rescue,
         )
 
@@ -129,7 +130,7 @@ def write_outputs(report: Report, json_path: Path | None, csv_path: Path | None,
     from sparse_detr_deploy.export.publish import publish
 
     if json_path == _STDOUT:
-        click.echo(report.to_json(), nl=False)
+        click.echo(report.to_json(ensure_ascii=True), nl=False)
     for path, text in ((json_path, report.to_json), (csv_path, report.to_csv)):
         if path is not None and path != _STDOUT:
             with publish(path, overwrite=True) as temporary:
@@ -162,10 +163,13 @@ def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, **options
 
     ratios = [check_keep_ratio(ratio) for ratio in options["keep_ratios"]]
     check_picture(output)
-    found = readable_images(list_images(images), lambda text: click.echo(f"left out: {text}", err=True))
+    files = list_images(images)
+    if output.resolve() in [file.resolve() for file in files]:
+        raise InputError(f"{output} is one of the images: write the picture to another --output")
+    found = readable_images(files, lambda text: click.echo(printable(f"left out: {text}"), err=True))
     shown = [image for _, image in itertools.islice(found, options["count"])]
     draw_picture(artefact, load_checkpoint(checkpoint), shown, ratios, output, options["min_score"])
-    click.echo(output)
+    click.echo(os.fsencode(output))
 
 
 @main.command(epilog=EXIT_CODES)
@@ -200,7 +204,7 @@ def flops(
     variants = () if not dense else VARIANTS if variant is None else (variant,)
     rows = complexity_rows(architecture, height, width, ratios, variants)
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(rows, indent=2))
     else:
         from sparse_detr_deploy.benchmarks.table import flops_table
 
@@ -228,19 +232,12 @@ def compare(old: Path, new: Path, max_regression: str, max_ap_drop: float, allow
     limits = Limits(parse_share(max_regression), max_ap_drop, allow_missing)
     console = console_for_people()
     comparisons = compare_reports(
-        Report.read(old), Report.read(new), limits, lambda text: console.print(f"warning: {text}", markup=False)
+        Report.read(old), Report.read(new), limits, lambda text: console.print(f"warning: {text}")
     )
     if as_json:
-        click.echo(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([comparison.to_dict() for comparison in comparisons], indent=2))
     console.print(comparison_table(comparisons))
     check_regressions(comparisons, limits)
-
-
-def console_for_people() -> Console:
-    """Tables and messages go to stderr, wide enough for a table where it is not a terminal."""
-    from rich.console import Console
-
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.benchmarks.json_check import Fields, fault_of, is_number, is_whole
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import read_bytes
+
+_MOST_BYTES = 2**30  # the annotations of COCO's training images are 0.45 GB
+_MOST_PIXELS = 1e9  # of a side or place; products of two must be finite, and exact enough
 
 
 def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value)) and min(value[2:]) >= 0
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(is_number(number) and abs(number) <= _MOST_PIXELS for number in value)
+        and min(value[2:]) >= 0
+    )
 
 
-_WHOLE = (is_whole, "no whole number")
+def _is_side(value: Any) -> bool:
+    return value is None or (is_number(value) and 0 < value <= _MOST_PIXELS)
+
+
+_WHOLE = (is_whole, "no whole number of 64 bits")
+_SIDE = (_is_side, "no number of pixels above 0")
 _REQUIRED: dict[str, Fields] = {
     "images": {"id": _WHOLE, "file_name": (lambda value: isinstance(value, str) and value != "", "no name of a file")},
     "annotations": {
@@ -27,8 +42,9 @@ _REQUIRED: dict[str, Fields] = {
     "categories": {"id": _WHOLE},
 }
 _OPTIONAL: dict[str, Fields] = {
+    "images": {"width": _SIDE, "height": _SIDE},
     "annotations": {
-        "area": (lambda value: is_number(value) and value >= 0, "no finite number of at least 0"),
+        "area": (lambda value: is_number(value) and 0 <= value <= _MOST_PIXELS**2, "no finite number of at least 0"),
         "iscrowd": (lambda value: value in (0, 1), "neither 0 nor 1"),
     },
 }
@@ -42,10 +58,11 @@ def read_coco(file: Path) -> tuple[dict[str, Any], str]:
         InputError: the file cannot be read or is no COCO detection file; the message names the entry.
     """
     try:
-        data = file.read_bytes()
-        dataset = json.loads(data.decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"the annotations {file} cannot be read ({error})") from None
+        data = read_bytes(file, _MOST_BYTES)
+        dataset = parse_json(data.decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"the annotations {file} cannot be read ({reason}): give a file in COCO's format") from None
     found = _fault(dataset)
     if found:
         raise InputError(f"{file} is not a COCO detection file ({found}): see https://cocodataset.org/#format-data")
@@ -70,4 +87,24 @@ def _fault(dataset: object) -> str:
             found = fault_of(entry, _REQUIRED[key], _OPTIONAL.get(key))
             if found:
                 return f"entry {index} of {key!r} {found}"
+    return _repetition(dataset)
+
+
+def _repetition(dataset: dict[str, Any]) -> str:
+    """What is there twice and would be counted twice, or take the place of the first, without a word."""
+    for key, field, of in (
+        ("images", "id", lambda entry: entry["id"]),
+        ("images", "file_name", lambda entry: os.path.normpath(entry["file_name"])),
+        ("categories", "id", lambda entry: entry["id"]),
+    ):
+        first: dict[object, int] = {}
+        for index, entry in enumerate(dataset[key], start=1):
+            before = first.setdefault(of(entry), index)
+            if before != index:
+                return f"entry {index} of {key!r} has the {field} {_short(entry[field])} of entry {before}"
     return ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sparse_detr_deploy.benchmarks.cli import check_outputs, console_for_people, run_with_progress, write_outputs
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.benchmarks.cli import check_outputs, run_with_progress, write_outputs
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, reports_errors
 from sparse_detr_deploy.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def _export(
     def tell(text: str) -> None:
         console.print(f"left out: {text}", markup=False)
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading images")
         # the dynamic file first: its verification at ρ = 1 needs the most memory, and exports leave the heap larger

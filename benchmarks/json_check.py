@@ -19,8 +19,13 @@ def is_number(value: object) -> bool:
 
 
 def is_whole(value: object) -> bool:
-    """A whole number."""
-    return type(value) is int
+    """A whole number of 64 bits, as NumPy and pycocotools hold it."""
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def is_measure(value: Any) -> bool:
+    """A number above 0 of a size that times, amounts of memory and counts have, so that ratios of two are finite."""
+    return is_number(value) and 1e-12 <= value <= 1e18
 
 
 def fault_of(value: object, required: Fields, optional: Fields | None = None) -> str:

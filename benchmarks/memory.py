@@ -15,6 +15,7 @@ import numpy as np
 from sparse_detr_deploy import errors
 from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime
 from sparse_detr_deploy.benchmarks.engine_timing import engine_runner
+from sparse_detr_deploy.child_processes import child_command
 from sparse_detr_deploy.errors import BackendError, SparseDetrError
 
 DEFINITION = (
@@ -48,7 +49,7 @@ def peak_memory(contender: Contender, runtime: Runtime) -> Peaks:
         "keep_ratio": contender.keep_ratio,
         "batch": contender.batch,
     }
-    command = [sys.executable, "-m", "sparse_detr_deploy.benchmarks.memory", json.dumps(request)]
+    command = child_command("sparse_detr_deploy.benchmarks.memory", json.dumps(request))
     finished = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if finished.returncode != 0:
         said = finished.stderr.strip().splitlines()[-1:] or [f"exit status {finished.returncode}"]

@@ -9,9 +9,11 @@ from typing import Any
 
 from sparse_detr_deploy.benchmarks.results import Report, Row
 from sparse_detr_deploy.benchmarks.table import common, place
+from sparse_detr_deploy.cli_support import printable
 from sparse_detr_deploy.errors import BackendError, InputError
 
 FORMATS = ("png", "svg", "pdf")
+_SHOWN = " "  # before a label, because legends leave out those that begin with an underscore
 
 
 def check_plot(path: Path) -> None:
@@ -36,6 +38,12 @@ def draw_plot(report: Report, path: Path, image_format: str) -> None:
     """Write two panels: p50 latency (whiskers to p90) and GMACs against ρ; where AP was measured, also AP against ρ and
     against latency. Dense artefacts are horizontal lines, and one point where latency is across."""
     pyplot = _pyplot()
+    with pyplot.rc_context():
+        pyplot.rcdefaults()  # a matplotlibrc of the working directory has no say
+        _draw(pyplot, report, path, image_format)
+
+
+def _draw(pyplot: Any, report: Report, path: Path, image_format: str) -> None:
     accurate = any(_precision(row) is not None for row in report.rows)
     rows_of_panels = 2 if accurate else 1
     figure, grid = pyplot.subplots(
@@ -45,7 +53,8 @@ def draw_plot(report: Report, path: Path, image_format: str) -> None:
     if accurate:
         panels.append(grid[1][0])
         _draw_accuracy(report, grid[1][0], grid[1][1])
-    for index, (label, rows) in enumerate(_series(report).items()):
+    for index, (name, rows) in enumerate(_series(report).items()):
+        label = _SHOWN + printable(name)
         color, ratios = f"C{index}", [row.rho for row in rows]
         medians = [row.statistics().p50 for row in rows]
         above = [row.statistics().p90 - row.statistics().p50 for row in rows]
@@ -71,11 +80,18 @@ def draw_plot(report: Report, path: Path, image_format: str) -> None:
         if panel in (latency, complexity):
             panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
-        if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize=8)
-    figure.suptitle(", ".join(_shared(report)), fontsize=10)
+        _legend(panel)
+    figure.suptitle(printable(", ".join(_shared(report))), fontsize=10, parse_math=False)
     figure.savefig(path, format=image_format, dpi=150)
     pyplot.close(figure)
+
+
+def _legend(panel: Any) -> None:
+    """What the lines are, their names as they are: ``$`` begins no formula."""
+    if panel.get_legend_handles_labels()[0]:
+        for text in panel.legend(fontsize=8).get_texts():
+            text.set_text(text.get_text().removeprefix(_SHOWN))
+            text.set_parse_math(False)
 
 
 def _precision(row: Row) -> float | None:
@@ -85,7 +101,8 @@ def _precision(row: Row) -> float | None:
 
 def _draw_accuracy(report: Report, against_ratio: Any, against_latency: Any) -> None:
     """AP against ρ, and the trade: AP against the time that it takes."""
-    for index, (label, rows) in enumerate(_series(report).items()):
+    for index, (name, rows) in enumerate(_series(report).items()):
+        label = _SHOWN + printable(name)
         measured = [row for row in rows if _precision(row) is not None]
         precisions = [_precision(row) for row in measured]
         style: dict[str, Any] = {"color": f"C{index}", "marker": "o", "label": label}

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.benchmarks.engine_timing import EngineResult
+from sparse_detr_deploy.benchmarks.json_check import is_whole
 from sparse_detr_deploy.benchmarks.measuring import PARTS, Samples
 from sparse_detr_deploy.benchmarks.results_check import DERIVED, fault
 from sparse_detr_deploy.benchmarks.timing import STABLE, Stability, Statistics, judge, summarise
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.regular_files import read_text
 
 KIND = "sparse_detr_deploy.benchmark"
 SCHEMA_VERSION = 1
+_MOST_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,8 +114,8 @@ class Report:
     environment: dict[str, Any]
     left_out: list[str] = dataclasses.field(default_factory=list)
 
-    def to_json(self) -> str:
-        """The JSON document, raw samples included."""
+    def to_json(self, ensure_ascii: bool = False) -> str:
+        """The JSON document, raw samples included, without lone surrogates (names of files that are not UTF-8)."""
         document = {
             "kind": KIND,
             "schema_version": SCHEMA_VERSION,
@@ -120,7 +124,7 @@ class Report:
             "left_out": self.left_out,
             "rows": [row.to_dict() for row in self.rows],
         }
-        return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        return _encodable(json.dumps(document, indent=1, ensure_ascii=ensure_ascii)) + "\n"
 
     def to_csv(self) -> str:
         """The CSV table, one line a row."""
@@ -130,20 +134,24 @@ class Report:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        return text.getvalue()
+        return _encodable(text.getvalue())
 
     @classmethod
     def read(cls, path: Path) -> Report:
         """Read a JSON document. Raises :class:`InputError` if it cannot be read, is not ours or is newer."""
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"the results {path} cannot be read ({error})") from None
+            document = parse_json(read_text(path, _MOST_BYTES))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"the results {path} cannot be read ({reason}): give a file of run --json") from None
         if not isinstance(document, dict) or document.get("kind") != KIND:
             raise InputError(f"{path} holds no results of sparse-detr-bench run: write them with its option --json")
-        if not isinstance(document.get("schema_version"), int) or document["schema_version"] > SCHEMA_VERSION:
+        version: Any = document.get("schema_version")
+        if not is_whole(version) or version < 1:
+            raise InputError(f"the results {path} are damaged (their schema is {version!r}): run the benchmark again")
+        if version > SCHEMA_VERSION:
             raise InputError(
-                f"{path} has results of schema {document.get('schema_version')}; this version reads up to "
+                f"{path} has results of schema {version}; this version reads up to "
                 f"{SCHEMA_VERSION}: upgrade sparse-detr-deploy"
             )
         found = fault(document)
@@ -151,6 +159,11 @@ class Report:
             raise InputError(f"the results {path} are damaged ({found}): run the benchmark again")
         rows = [_row(values) for values in document["rows"]]
         return cls(rows, document["settings"], document["environment"], document["left_out"])
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates as escapes, which JSON reads back."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _row(values: dict[str, Any]) -> Row:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sparse_detr_deploy.benchmarks.json_check import Fields, Holds, fault_of, is_number, is_whole
+from sparse_detr_deploy.benchmarks.json_check import Fields, Holds, fault_of, is_measure, is_number, is_whole
 
 DERIVED = ("statistics", "stability")  # keys of a row that follow from its samples
 _PARTS = ("preprocess", "inference", "postprocess")
 _STAGES = ("upload", "compute", "download", "enqueue")
+_MOST = 1e18
 _SPREADS = ("sm_mhz", "memory_mhz", "power_w", "temperature_c")
 
 
@@ -18,7 +19,7 @@ def _is_object(value: object) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    return is_whole(value) and value > 0
+    return is_whole(value) and 0 < value <= 2**31
 
 
 def _are_numbers(value: object, keys: tuple[str, ...]) -> bool:
@@ -35,7 +36,9 @@ def _are_samples(value: object, parts: tuple[str, ...], holds: Holds) -> bool:
 
 
 def _is_accuracy(value: object) -> bool:
-    return isinstance(value, dict) and all(number is None or is_number(number) for number in value.values())
+    return isinstance(value, dict) and all(
+        number is None or (is_number(number) and abs(number) <= _MOST) for number in value.values()
+    )
 
 
 def _is_throughput(value: object) -> bool:
@@ -74,18 +77,18 @@ _ROW: Fields = {
     "gmacs": (_or_null(is_number), "neither null nor a finite number"),
     "runtime": _OBJECT,
     "samples_ms": (
-        lambda value: _are_samples(value, _PARTS, lambda time: is_number(time) and time > 0),
+        lambda value: _are_samples(value, _PARTS, is_measure),
         f"not {', '.join(_PARTS)} with as many finite numbers above 0 each",
     ),
 }
 _ROW_OPTIONAL: Fields = {
-    "peak_memory_mib": (_or_null(lambda value: is_number(value) and value > 0), "neither null nor a number above 0"),
+    "peak_memory_mib": (_or_null(is_measure), "neither null nor a number above 0"),
     "accuracy": (_or_null(_is_accuracy), "neither null nor an object of finite numbers"),
     "engine": (_or_null(_is_object), "neither null nor a JSON object"),
 }
 _ENGINE: Fields = {
     "stages_ms": (
-        lambda value: _are_samples(value, _STAGES, lambda time: is_number(time) and time >= 0),  # events are coarse
+        lambda value: _are_samples(value, _STAGES, lambda time: time == 0 or is_measure(time)),  # events are coarse
         f"not {', '.join(_STAGES)} with as many finite numbers of at least 0 each",
     ),
     "throughput": (_is_throughput, "no list of contexts with their images_per_second"),

@@ -148,6 +148,11 @@ def _inputs(settings: RunSettings, first: Contender, leave_out: Say, warn: Say) 
         warn(
             f"{annotations.absent} annotated images are not in {settings.images}; AP is of the {len(annotations.paths)} others"
         )
+    if annotations.strays:
+        warn(
+            f"{annotations.strays} of the {len(annotations.dataset['annotations'])} annotated objects are of images or "
+            f"categories that {settings.annotations} does not list: AP is without them"
+        )
     return annotations, read_inputs(list(annotations.paths.values()), settings.images, leave_out)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, printable, progress_line, reports_errors
 from sparse_detr_deploy.errors import BackendError, InputError
-from sparse_detr_deploy.export.engine import cli_options, commands, terminal
+from sparse_detr_deploy.export.engine import cli_options, commands
 from sparse_detr_deploy.export.engine.program import DefaultCommand, DefaultGroup
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def export(context: click.Context, /, **options: Any) -> None:
         if exported:
             _print_table(exported)
         if engines:
-            cli_options.print_engines(engines, terminal.console())
+            cli_options.print_engines(engines, console_for_people())
 
 
 main.add_command(commands.plugins)
@@ -105,7 +105,7 @@ def _build_engines(
         engine = cli_options.engine_spec(options)
         assert engine is not None
         pipeline = cli_options.open_pipeline(engine)
-    with terminal.progress_line() as progress:
+    with progress_line(console_for_people()) as progress:
         for path in files:
             engines.append(pipeline.build(path, options["output"], options["force"], progress))
 
@@ -181,11 +181,11 @@ def _export(model: SparseDETR, specs: list[ExportSpec], options: dict[str, Any],
     images = None
     if options["verify_images"] is not None:
         images = read_verification_images(
-            options["verify_images"], lambda text: click.echo(f"left out: {text}", err=True)
+            options["verify_images"], lambda text: click.echo(printable(f"left out: {text}"), err=True)
         )
         if not images:
             raise InputError(f"{options['verify_images']} holds no readable image")
-    with terminal.progress_line() as progress:
+    with progress_line(console_for_people()) as progress:
         export_artefacts(model, specs, options["output"], options["force"], images, progress, exported.append)
 
 
@@ -207,7 +207,7 @@ def _print_table(results: list[ExportResult]) -> None:
             f"{report.box_pixels:.4f}" if metadata.outputs == "detections" else "",
             result.sha256[:12],
         )
-    terminal.console().print(table)
+    console_for_people().print(table)
 
 
 if __name__ == "__main__":

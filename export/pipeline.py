@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
 import torch
 
 from sparse_detr_deploy.errors import BackendError, InputError, SparseDetrError
@@ -23,8 +22,10 @@ from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.onnx_digest import PLACEHOLDER, check_digest, seal
+from sparse_detr_deploy.quiet_imports import import_onnxruntime
 
 Progress = Callable[[str], None]
+onnxruntime = import_onnxruntime()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -173,7 +173,9 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_batch(text: str) -> tuple[int, int, int]:
     """``4`` or ``1:4:8`` (smallest:usual:largest)."""
     parts = text.split(":")
-    numbers = [int(part) for part in parts] if all(re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", part) for part in parts) else []
+    numbers = (
+        [int(part) for part in parts] if all(re.fullmatch(r"\s*[+-]?[0-9]{1,9}\s*", part) for part in parts) else []
+    )
     if len(numbers) == 1:
         numbers *= 3
     if len(numbers) != 3:

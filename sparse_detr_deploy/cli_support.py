@@ -9,11 +9,16 @@ import os
 import signal
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparse_detr_deploy.errors import INTERRUPTED_EXIT_CODE, SparseDetrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -36,13 +41,51 @@ def reports_errors(function: _Function) -> _Function:
             try:
                 return function(*args, **kwargs)
             except SparseDetrError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(printable(f"error: {error}"), file=sys.stderr)
                 sys.exit(error.exit_code)
             except KeyboardInterrupt:
                 print(f"{'terminated' if terminated else 'interrupted'}; nothing half-written is left", file=sys.stderr)
                 sys.exit(TERMINATED_EXIT_CODE if terminated else INTERRUPTED_EXIT_CODE)
 
     return wrapper  # type: ignore[return-value]
+
+
+def printable(text: str) -> str:
+    """``text`` for people: what would drive a terminal, or has no place in UTF-8, as an escape such as ``\\x1b``.
+
+    Names come from files and folders of anybody. Line breaks and tabs stay.
+    """
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else ascii(char)[1:-1] for char in text
+    )
+
+
+def console_for_people(stderr: bool = True, width: int = 160) -> Console:
+    """A console that prints text as it is: ``[red]`` in a name is no colour, ``:smile:`` no picture.
+
+    Args:
+        stderr: print there, else on stdout.
+        width: of lines where it is no terminal, wide enough for a table.
+    """
+    from rich.console import Console
+
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text), **options)
+
+    stream = sys.stderr if stderr else sys.stdout
+    return PlainConsole(stderr=stderr, width=None if stream.isatty() else width, markup=False, emoji=False)
+
+
+@contextlib.contextmanager
+def progress_line(console: Console, refresh_per_second: float = 10) -> Iterator[Callable[[str], None]]:
+    """A line on the terminal that says what is being done: call what this gives with the text."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, refresh_per_second=refresh_per_second) as bar:
+        task = bar.add_task("starting")
+        yield lambda text: bar.update(task, description=printable(text))
 
 
 @contextlib.contextmanager

@@ -26,7 +26,44 @@ TINY = {
 
 NAMES = ("cat", "dog", "bird", "größe", "ρ")
 
+# of the standard library (used by runpy, multiprocessing and their like), of others, and what Python imports by itself
+_MODULES: tuple[str, ...] = (
+    "json",
+    "numpy",
+    "queue",
+    "pickle",
+    "socket",
+    "struct",
+    "threading",
+    "signal",
+    "subprocess",
+    "multiprocessing",
+)
+_MODULES += (
+    "runpy",
+    "types",
+    "enum",
+    "os",
+    "sys",
+    "sitecustomize",
+    "usercustomize",
+    "selectors",
+    "tempfile",
+    "logging",
+)
+_MODULES += ("sparse_detr_deploy", "onnxruntime", "cv2", "click", "rich", "psutil", "helper")
+
 Export = Callable[..., ExportResult]
+
+
+@pytest.fixture
+def hostile_folder(tmp_path: Path) -> Path:
+    """A folder full of modules that leave their name in the file ``ran`` beside it when they are imported."""
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    for name in _MODULES:
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + ' ')\n")
+    return folder
 
 
 @pytest.fixture(scope="session")

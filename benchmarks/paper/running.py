@@ -13,6 +13,7 @@ import torch
 
 from sparse_detr_deploy.benchmarks.environment import describe_environment
 from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING, run_config
+from sparse_detr_deploy.child_processes import spawning
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.export.publish import publish
 from sparse_detr_deploy.modeling import SparseDETR
@@ -72,10 +73,12 @@ class Laboratory:
         configs = {job: self.config(job) for job in [first, *todo]}
         self._write_scenes(configs[first])
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=follow_parent)
+        with spawning():
+            pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=follow_parent)
         try:
             for stage in ([first], todo):
-                futures = [pool.submit(carry_out, job, configs[job], self.place(job)) for job in stage]
+                with spawning():
+                    futures = [pool.submit(carry_out, job, configs[job], self.place(job)) for job in stage]
                 for future in as_completed(futures):
                     result = future.result()
                     accuracy = ", ".join(f"AP {entry['AP']:.3f} at {entry['rho']}" for entry in result["evaluation"])

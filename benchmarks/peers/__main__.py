@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sparse_detr_deploy.benchmarks.peers.settings import Settings
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, printable, progress_line, reports_errors
 from sparse_detr_deploy.errors import BackendError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def main(**options: Any) -> None:
 
     All in float32, batch 1, one image, round-robin. What is not installed or given is left out, and the results say so.
     """
+    from sparse_detr_deploy.benchmarks.output_files import check_suffix
     from sparse_detr_deploy.export.publish import check_output, publish
     from sparse_detr_deploy.export.spec import parse_size
 
@@ -54,14 +55,13 @@ def main(**options: Any) -> None:
     settings = Settings(height, width, rhos, **{name: options[name] for name in names})
     json_path: Path | None = options["json_path"]
     if json_path is not None:
+        check_suffix(json_path, ".json", "--json")
         check_output(json_path, options["force"])
     if settings.original is not None:
         from sparse_detr_deploy.benchmarks.peers.checkout import check_checkout
 
         check_checkout(settings.original)
-    from rich.console import Console
-
-    console = Console(stderr=True, width=None if Console(stderr=True).is_terminal else 150)
+    console = console_for_people()
     with _work_folder(options["work"]) as folder, _progress() as say:
         for results, table in _compare(settings, folder, options["reuse"], say):
             if json_path is not None:  # after each keep ratio: what is measured stays when a later one fails
@@ -92,7 +92,7 @@ def _compare(settings: Settings, folder: Path, reuse: bool, say: Callable[[str],
         results = document(settings, prepared, rows, profiles, [start, load_average()])
         yield to_json(results), table(group, settings)
     for text in prepared.left_out:
-        click.echo(f"left out: {text}", err=True)
+        click.echo(printable(f"left out: {text}"), err=True)
 
 
 @contextlib.contextmanager
@@ -110,17 +110,12 @@ def _work_folder(given: Path | None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
+    console = console_for_people()
     if not console.is_terminal:
-        yield lambda message: click.echo(message, err=True)
+        yield lambda message: click.echo(printable(message), err=True)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("starting")
-        yield lambda message: bar.update(task, description=message)
+    with progress_line(console) as say:
+        yield say
 
 
 if __name__ == "__main__":

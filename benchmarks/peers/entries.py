@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.errors import BackendError
+from sparse_detr_deploy.quiet_imports import import_onnxruntime, import_openvino
 
 Session = Callable[[NDArray[np.float32]], dict[str, NDArray[Any]]]
 
@@ -94,9 +95,9 @@ def _onnxruntime(path: str, threads: int, our_options: bool = False) -> Session:
 
     Inputs besides ``images`` (those of the floor) get random numbers.
     """
-    import onnxruntime
-
     from sparse_detr_deploy.runners.onnxruntime import SLOW_CPU_OPTIMIZERS
+
+    onnxruntime = import_onnxruntime()
 
     disabled = SLOW_CPU_OPTIMIZERS if our_options else []
     options = onnxruntime.SessionOptions()
@@ -116,7 +117,7 @@ def _onnxruntime(path: str, threads: int, our_options: bool = False) -> Session:
 
 def _openvino(path: str, threads: int) -> Session:
     """A file that is not ours, compiled with the options of our runner."""
-    import openvino
+    openvino = import_openvino()
 
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     core = openvino.Core()

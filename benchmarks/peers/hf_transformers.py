@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sparse_detr_deploy.benchmarks.peers.original import export_naively
+from sparse_detr_deploy.quiet_imports import import_onnxruntime
 
 CHANGE = (
     "float64 constants and casts of the exported file are made float32: as it stands ONNX Runtime refuses it, since the "
@@ -52,8 +53,7 @@ def build_transformers() -> nn.Module:
 
 def export_transformers(height: int, width: int, path: Path) -> str | None:
     """Write the ONNX file, made float32. Returns what ONNX Runtime says of the file as it stood (``None``: nothing)."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     export_naively(build_transformers(), height, width, path)
     try:
         onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

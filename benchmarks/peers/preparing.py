@@ -29,6 +29,7 @@ from sparse_detr_deploy.benchmarks.peers.entries import (
     Entry,
 )
 from sparse_detr_deploy.benchmarks.peers.settings import Settings
+from sparse_detr_deploy.child_processes import spawning
 from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import IMAGENET_MEAN, IMAGENET_STD
@@ -41,7 +42,10 @@ T = TypeVar("T")
 def in_child(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call ``function`` in a process of its own, so that its memory is free again afterwards."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=warnings.simplefilter, initargs=("ignore",)) as pool:
+    with (
+        spawning(),
+        ProcessPoolExecutor(1, context, initializer=warnings.simplefilter, initargs=("ignore",)) as pool,
+    ):
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:

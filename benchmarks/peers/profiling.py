@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sparse_detr_deploy.native_ops import library_path
+from sparse_detr_deploy.quiet_imports import import_onnxruntime
 from sparse_detr_deploy.runners.onnxruntime import SLOW_CPU_OPTIMIZERS
 
 _PRODUCTS = ("conv", "gemm", "matmul")
@@ -25,7 +26,7 @@ def profile(path: Path, image: Path, threads: int, runs: int = 5) -> dict[str, A
         ``operators`` (milliseconds by name, the most first), ``products_ms`` (convolutions and matrix products, with
         what is fused into them) and ``other_ms``. The profiler itself costs a little.
     """
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     images = np.load(image)
     options = onnxruntime.SessionOptions()

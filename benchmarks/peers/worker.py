@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from sparse_detr_deploy.benchmarks.peers.entries import Entry
+from sparse_detr_deploy.child_processes import child_command
 from sparse_detr_deploy.errors import BackendError
 
 MEMORY_DEFINITION = (
@@ -43,7 +44,7 @@ class Worker:
         self._entry = entry
         self._said = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 (closed in close)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, json.dumps(request)],
+            child_command("sparse_detr_deploy.benchmarks.peers.worker", json.dumps(request)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, reports_errors
 from sparse_detr_deploy.errors import BackendError, SparseDetrError
 
 
@@ -28,7 +29,7 @@ def build(architectures: str | None, force: bool) -> None:
     from sparse_detr_deploy.export.engine.plugin_build import build_plugins, parse_architectures
 
     chosen = parse_architectures(architectures)
-    click.echo(build_plugins(chosen, force, lambda what: click.echo(what, err=True)))
+    click.echo(os.fsencode(build_plugins(chosen, force, lambda what: click.echo(what, err=True))))
 
 
 @plugins.command(epilog=EXIT_CODES)
@@ -40,7 +41,7 @@ def path() -> None:
     found = find_plugin_library()
     if found is None:
         raise BackendError("there is no plugin library: 'sparse-detr-export plugins build' makes it")
-    click.echo(found)
+    click.echo(os.fsencode(found))
 
 
 @click.command(epilog=EXIT_CODES)
@@ -54,7 +55,7 @@ def doctor(onnx: Path | None, as_json: bool, strict: bool) -> None:
 
     findings = examine(onnx)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
         _print(findings)
     if strict and any(finding.state != GOOD for finding in findings):
@@ -63,9 +64,8 @@ def doctor(onnx: Path | None, as_json: bool, strict: bool) -> None:
 
 def _print(findings: list[Any]) -> None:
     try:
-        from rich.console import Console
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
     except ImportError:
         raise SparseDetrError(
             "rich is not installed, and the table needs it: pip install rich, or give --json"
@@ -75,7 +75,6 @@ def _print(findings: list[Any]) -> None:
     for heading in ("", "state", "found", "mend"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
-        colour = colours[finding.state]
-        state = f"[{colour}]{finding.state}[/]"
-        table.add_row(finding.subject, state, escape(finding.found), escape(finding.mend))
-    Console(width=None if sys.stdout.isatty() else 140).print(table)  # what was asked for, so on stdout
+        state = Text(finding.state, style=colours[finding.state])
+        table.add_row(finding.subject, state, finding.found, finding.mend)
+    console_for_people(stderr=False).print(table)  # what was asked for, so on stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.onnx_digest import check_digest
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.plugin_library import CACHED, locate_plugin_library
+from sparse_detr_deploy.quiet_imports import import_onnxruntime
 
 GOOD, ABSENT, WRONG = "ok", "absent", "wrong"
 
@@ -94,7 +94,7 @@ def _onnxruntime() -> Finding:
     if importlib.util.find_spec("onnxruntime") is None:
         return Finding("ONNX Runtime", ABSENT, "not installed", mend)
     try:
-        onnxruntime = importlib.import_module("onnxruntime")
+        onnxruntime = import_onnxruntime()
         providers = ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
     except Exception as error:
         return Finding("ONNX Runtime", WRONG, f"does not load ({error})", mend)

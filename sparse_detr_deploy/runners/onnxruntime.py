@@ -11,6 +11,7 @@ from sparse_detr_deploy import native_ops
 from sparse_detr_deploy.errors import ArtefactError, BackendError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
+from sparse_detr_deploy.quiet_imports import import_onnxruntime
 from sparse_detr_deploy.runners.options import check_num_threads, provider_names
 from sparse_detr_deploy.signature import Tensor, check_feed, check_graph, check_result
 
@@ -41,7 +42,7 @@ class OnnxRuntimeRunner:
         names, num_threads = provider_names(providers), check_num_threads(num_threads)
         self.metadata = read_metadata(path)
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError:
             raise BackendError(
                 "ONNX Runtime is not installed: pip install 'sparse-detr-deploy[onnxruntime]' (or [gpu] for CUDA)"

@@ -10,6 +10,7 @@ from sparse_detr_deploy.arguments import shown
 from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
+from sparse_detr_deploy.quiet_imports import import_openvino
 from sparse_detr_deploy.runners.options import check_num_threads
 from sparse_detr_deploy.signature import Tensor, check_feed, check_graph, check_result
 
@@ -37,7 +38,7 @@ class OpenVINORunner:
                 f"{path} calls custom ops that OpenVINO does not read: export it again with --inline-functions"
             )
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError:
             raise BackendError("OpenVINO is not installed: pip install 'sparse-detr-deploy[openvino]'") from None
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing.spawn import ProcessException
 
+from sparse_detr_deploy.child_processes import spawning
 from sparse_detr_deploy.errors import SparseDetrError
 
 
@@ -27,9 +28,9 @@ def launch(workers: int, function: Callable[..., None], *arguments: Any) -> None
     if workers == 1:
         function(0, 1, *arguments)
         return
-    errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     level = logging.getLogger().getEffectiveLevel()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, spawning():
+        errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
         address = f"file://{folder}/rendezvous"
         try:
             torch.multiprocessing.spawn(  # type: ignore[attr-defined]

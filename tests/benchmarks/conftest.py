@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,20 @@ def coco() -> dict[str, Any]:
 def annotations(tmp_path: Path, coco: dict[str, Any]) -> Path:
     path = tmp_path / "coco.json"
     path.write_text(json.dumps(coco))
+    return path
+
+
+def unreadable(kind: str, folder: Path) -> Path:
+    """Something that is no readable text file."""
+    path = folder / f"{kind}.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        return Path("/dev/zero")
+    elif kind == "latin-1":
+        path.write_bytes('{"kind": "é"}'.encode("latin-1"))
     return path
 
 

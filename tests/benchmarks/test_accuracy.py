@@ -12,6 +12,7 @@ from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate, measur
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.hashing import sha256_of
+from tests.benchmarks.conftest import unreadable
 
 
 def from_truth(dataset: dict[str, Any], image_id: int, shift: float = 0.0) -> Detections:
@@ -73,15 +74,22 @@ def test_usual_files_are_taken(coco: dict[str, Any], tmp_path: Path, images: Pat
     assert [entry["iscrowd"] for entry in read.dataset["annotations"]] == [1, 0, 0]
 
 
-def measured(read: Annotations, images: Path, label: int) -> list[str]:
-    """What is warned of where a detector gives ``label`` only."""
+def measured(read: Annotations, label: int, class_names: tuple[str, ...] | None = None) -> list[str]:
+    """What is warned of where a detector with ``class_names`` gives ``label``, and 3."""
 
     def detect(batch: list[Any], keep_ratio: float | None) -> list[Detections]:
         boxes, scores = np.array([[1, 1, 9, 9]] * 2, np.float32), np.array([0.9, 0.1], np.float32)
         return [Detections(boxes, scores, np.array([label, 3], np.int32), (90, 120)) for _ in batch]
 
     contenders: Any = [
-        SimpleNamespace(path=Path("x.onnx"), name="x", title=f"x at ρ {ratio}", keep_ratio=ratio, batch=1)
+        SimpleNamespace(
+            path=Path("x.onnx"),
+            name="x",
+            title=f"x at ρ {ratio}",
+            keep_ratio=ratio,
+            batch=1,
+            metadata=SimpleNamespace(class_names=class_names),
+        )
         for ratio in (0.1, 0.3)
     ]
     said: list[str] = []
@@ -91,11 +99,45 @@ def measured(read: Annotations, images: Path, label: int) -> list[str]:
 
 def test_labels_that_are_no_categories_are_told(annotations: Path, images: Path) -> None:
     read = Annotations.read(annotations, images)
-    assert measured(read, images, 1) == []
-    (text,) = measured(read, images, 0)
+    assert measured(read, 1) == []
+    (text,) = measured(read, 0)
     assert text.startswith("x: ")
     for part in ("labels 0 (50 % of its detections)", "category ids 1, 3", "from 0"):
         assert part in text
+
+
+def test_classes_in_another_order_are_reported(annotations: Path, images: Path) -> None:
+    read = Annotations.read(annotations, images)
+    for alike in (("nothing", "Cat", "", "dog "), ("nothing", "cat"), (), None):
+        assert measured(read, 1, alike) == []
+    (text,) = measured(read, 1, ("nothing", "dog", "", "cat"))
+    for part in ("x: 2 of 2 categories", "1 is 'cat' in the annotations and 'dog' in the artefact", "AP is of no use"):
+        assert part in text
+
+
+def test_sizes_that_are_not_the_images_are_reported(coco: dict[str, Any], tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "coco.json"
+    coco["images"][0].update(width=120.0, height=90.0)  # as some tools write them
+    for entry in coco["images"][1:]:
+        entry.update(width=2 * entry["width"], height=2 * entry["height"])
+    file.write_text(json.dumps(coco))
+    (text,) = measured(Annotations.read(file, images), 1)
+    for part in ("1 of 2 images", "2.png is 120×90 pixels, not 240×180", "AP is of no use"):
+        assert part in text
+    for entry in coco["images"]:
+        entry.update(width=None)
+    file.write_text(json.dumps(coco))
+    assert measured(Annotations.read(file, images), 1) == []
+
+
+def test_objects_that_nothing_can_find_are_counted(coco: dict[str, Any], tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "coco.json"
+    file.write_text(json.dumps(coco))
+    assert Annotations.read(file, images).strays == 0
+    coco["annotations"][0].update(image_id=99)
+    coco["annotations"][1].update(category_id=2)
+    file.write_text(json.dumps(coco))
+    assert Annotations.read(file, images).strays == 2
 
 
 def test_only_images_that_are_there(annotations: Path, images: Path) -> None:
@@ -133,10 +175,30 @@ def test_only_images_that_are_there(annotations: Path, images: Path) -> None:
         (lambda coco: coco["annotations"][2].update(iscrowd=[]), "entry 3 of 'annotations'.*iscrowd"),
         (lambda coco: coco["annotations"][2].update(bbox=[1, 2, float("nan"), 4]), "entry 3 of 'annotations'.*bbox"),
         (lambda coco: coco["annotations"][2].update(bbox=[float("inf"), 2, 3, 4]), "entry 3 of 'annotations'.*bbox"),
-        (lambda coco: coco["annotations"][2].update(bbox=[10**400, 2, 3, 4]), "entry 3 of 'annotations'.*bbox"),
+        (lambda coco: coco["annotations"][2].update(bbox=[10**400, 2, 3, 4]), "more than 64 bits"),
         (lambda coco: coco["annotations"][2].update(bbox=[1, 2, -3, 4]), "entry 3 of 'annotations'.*bbox"),
         (lambda coco: coco["annotations"][2].update(bbox=[1, 2, True, 4]), "entry 3 of 'annotations'.*bbox"),
-        (lambda coco: [image.update(file_name="x.png") for image in coco["images"]], "none of the 3 images"),
+        (
+            lambda coco: [image.update(file_name=f"x{image['id']}.png") for image in coco["images"]],
+            "none of the 3 images",
+        ),
+        (lambda coco: coco["images"].extend(coco["images"]), "entry 4 of 'images' has the id 10 of entry 1"),
+        (lambda coco: coco["images"][2].update(id=12), "entry 3 of 'images' has the id 12 of entry 2"),
+        (
+            lambda coco: coco["images"][2].update(file_name="./0.png"),
+            "entry 3 of 'images' has the file_name.* of entry 1",
+        ),
+        (lambda coco: coco["categories"][1].update(id=1), "entry 2 of 'categories' has the id 1 of entry 1"),
+        (lambda coco: coco["images"][2].update(id=2**63), "entry 3 of 'images' has id 9223372036854775808"),
+        (lambda coco: coco["images"][2].update(id=-(2**63) - 1), "more than 64 bits"),
+        (lambda coco: coco["annotations"][2].update(image_id=2**63 + 1), "entry 3 of 'annotations' has image_id"),
+        (lambda coco: coco["categories"][1].update(id=2**64), "more than 64 bits"),
+        (lambda coco: coco["images"][2].update(file_name="../2.png"), "entry 3 of 'images'.*outside"),
+        (lambda coco: coco["images"][2].update(file_name="/etc/2.png"), "entry 3 of 'images'.*outside"),
+        (lambda coco: coco["images"][2].update(width="120"), "entry 3 of 'images' has width '120'"),
+        (lambda coco: coco["images"][2].update(height=0), "entry 3 of 'images' has height 0"),
+        (lambda coco: coco["annotations"][2].update(bbox=[1e300, 2, 3, 4]), "entry 3 of 'annotations'.*bbox"),
+        (lambda coco: coco["annotations"][2].update(area=1e300), "entry 3 of 'annotations'.*area"),
     ],
 )
 def test_not_coco(coco: dict[str, Any], change: Any, message: str, tmp_path: Path, images: Path) -> None:
@@ -147,9 +209,23 @@ def test_not_coco(coco: dict[str, Any], change: Any, message: str, tmp_path: Pat
         Annotations.read(file, images)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "3", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "3", "[" * 100_000, "[" * 500 + "]" * 500, '{"images": 1' + "0" * 400 + "}", "\0"]
+)
 def test_no_json_object(text: str, tmp_path: Path, images: Path) -> None:
     file = tmp_path / "broken.json"
     file.write_text(text)
     with pytest.raises(InputError, match=r"broken\.json"):
         Annotations.read(file, images)
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device", "latin-1", "absent"])
+def test_what_is_no_text_file(kind: str, tmp_path: Path, images: Path) -> None:
+    file = unreadable(kind, tmp_path)
+    with pytest.raises(InputError, match=f"the annotations {file} cannot be read"):
+        Annotations.read(file, images)
+
+
+def test_a_byte_order_mark_is_no_fault(annotations: Path, images: Path) -> None:
+    annotations.write_bytes(b"\xef\xbb\xbf" + annotations.read_bytes())
+    assert len(Annotations.read(annotations, images).paths) == 2

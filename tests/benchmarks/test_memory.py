@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,12 @@ def test_a_process_that_does_not_answer(
     at_the_start(SILENT, tmp_path, monkeypatch)
     with pytest.raises(BackendError, match="does not run alone"):
         memory.peak_memory(contender(artefacts["fixed"]), Runtime(threads=1))
+
+
+def test_nothing_of_the_working_directory_is_measured(
+    artefacts: dict[str, Path], hostile_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(hostile_folder)
+    monkeypatch.setattr(sys, "path", list(filter(None, sys.path)))  # as of an installed program
+    assert memory.peak_memory(contender(artefacts["fixed"]), Runtime(threads=1)).resident > 1
+    assert not (hostile_folder.parent / "ran").exists()

@@ -16,6 +16,7 @@ from sparse_detr_deploy.benchmarks.peers.comparing import Row
 from sparse_detr_deploy.benchmarks.peers.entries import FLOOR, FUSED, ORIGINAL, OURS, STOCK, Entry
 from sparse_detr_deploy.benchmarks.peers.floor import build_floor
 from sparse_detr_deploy.benchmarks.peers.hf_transformers import _make_float32
+from sparse_detr_deploy.benchmarks.peers.preparing import in_child
 from sparse_detr_deploy.benchmarks.peers.report import floor_distances, ratios
 from sparse_detr_deploy.benchmarks.peers.stand_ins import imports_from
 from sparse_detr_deploy.benchmarks.peers.worker import Worker
@@ -133,6 +134,17 @@ def test_a_worker_takes_turns_and_ends(artefact, tmp_path):
         assert worker.peak_memory_mib > 50
         assert [worker.take_turn() > 0 for _ in range(2)] == [True, True]
     assert worker._process.returncode is not None
+
+
+def test_entries_run_nothing_of_the_working_directory(artefact, tmp_path, hostile_folder, monkeypatch):
+    np.save(tmp_path / "image.npy", np.zeros((1, 3, 128, 160), np.float32))
+    entry = Entry(OURS, "ONNX Runtime", 0.3, "onnxruntime", {"path": str(artefact)})
+    monkeypatch.chdir(hostile_folder)
+    monkeypatch.setattr(sys, "path", list(filter(None, sys.path)))  # as of an installed program
+    with Worker(entry, tmp_path / "image.npy", threads=1, warmup=1) as worker:
+        assert worker.take_turn() > 0
+    assert in_child(len, "abc") == 3
+    assert not (tmp_path / "ran").exists()
 
 
 def test_rows_are_compared_round_by_round():

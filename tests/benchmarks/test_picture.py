@@ -94,3 +94,11 @@ def test_a_checkpoint_of_another_artefact(tiny_checkpoint: Path, images: Path, t
     result = draw(artefact.path, tiny_checkpoint, images, tmp_path / "a.jpg")
     assert result.exit_code == 2
     assert "exported from digits.pth, not from tiny.pth" in result.stderr
+
+
+def test_no_image_is_drawn_over(tmp_path: Path, images: Path) -> None:
+    before = (images / "1.png").read_bytes()
+    result = draw(tmp_path / "none.onnx", tmp_path / "none.pth", images, images / ".." / "images" / "1.png")
+    assert result.exit_code == 2
+    assert "is one of the images" in result.stderr
+    assert (images / "1.png").read_bytes() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sparse_detr_deploy.benchmarks.engine_timing import EngineResult, StageSampl
 from sparse_detr_deploy.benchmarks.gpu_clocks import ClockSamples
 from sparse_detr_deploy.benchmarks.results import KIND, Report
 from sparse_detr_deploy.errors import InputError
-from tests.benchmarks.conftest import make_report, make_row
+from tests.benchmarks.conftest import make_report, make_row, unreadable
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 NUMBERS = {"min": 1.0, "mean": 1.0, "max": 1.0}
@@ -58,6 +59,14 @@ def top(**values: Any) -> Callable[[dict[str, Any]], None]:
         (inference([1.0] * 11 + [float("inf")]), "samples_ms"),
         (inference([True] * 12), "samples_ms"),
         (inference([]), "samples_ms"),
+        (inference([5e-324] * 12), "samples_ms"),  # whose ratio to others is infinite
+        (inference([1e308] * 12), "samples_ms"),
+        (first(batch=2**40), "batch"),
+        (first(peak_memory_mib=5e-324), "peak_memory_mib"),
+        (first(accuracy={"AP": 1e300}), "accuracy"),
+        (engine(stages_ms={stage: [1e308] for stage in ("upload", "compute", "download", "enqueue")}), "stages"),
+        (top(schema_version=True), "schema"),
+        (top(schema_version=-3), "schema"),
         (inference([1.0] * 11), "samples_ms"),
         (first(samples_ms=None), "samples_ms"),
         (first(samples_ms={"inference": [1.0]}), "samples_ms"),
@@ -119,6 +128,32 @@ def test_deep_nonsense(tmp_path: Path) -> None:
     path.write_text("[" * 100_000)
     with pytest.raises(InputError, match="cannot be read"):
         Report.read(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device", "latin-1", "absent"])
+def test_what_is_no_text_file(kind: str, tmp_path: Path) -> None:
+    path = unreadable(kind, tmp_path)
+    with pytest.raises(InputError, match=f"the results {path} cannot be read"):
+        Report.read(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 500 + "]" * 500, '{"kind": 1' + "0" * 400 + "}"])
+def test_absurd_documents(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "absurd.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="cannot be read"):
+        Report.read(path)
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"caf\xe9"), "größe ρ"])
+def test_any_name_goes_through_a_file(name: str, tmp_path: Path) -> None:
+    report = make_report(make_row(name=name))
+    report.settings["images"] = f"4 images of {name}"
+    path = tmp_path / "results.json"
+    for ascii_only in (True, False):
+        path.write_text(report.to_json(ascii_only), encoding="utf-8")
+        assert Report.read(path) == report
+    assert next(iter(csv.DictReader(io.StringIO(report.to_csv()))))["name"].encode("utf-8")
 
 
 def test_damaged_results_at_the_command_line(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from sparse_detr_deploy.benchmarks.cli import main
 from sparse_detr_deploy.benchmarks.memory import own_peak
 from sparse_detr_deploy.benchmarks.results import Report
 from sparse_detr_deploy.hashing import sha256_of
+from tests.benchmarks.conftest import make_report, make_row
 
 
 def bench(*arguments: object) -> Result:
@@ -128,6 +129,20 @@ def test_accuracy_and_unreadable_images(artefacts: dict[str, Path], images: Path
         assert row["stability"]["verdict"] == "too few rounds"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs names of any bytes")
+def test_names_that_are_not_utf8(artefacts: dict[str, Path], images: Path, tmp_path: Path) -> None:
+    folder = images.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    (folder / "0.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    (folder / "1.png").rename(folder / os.fsdecode(b"corrupt\xe9.png"))
+    outputs = ["--json", tmp_path / "x.json", "--csv", tmp_path / "x.csv", "--plot", tmp_path / "x.svg"]
+    result = bench(artefacts["fixed"], "--images", folder, "--rounds", 1, "--warmup", 0, *outputs)
+    assert result.exit_code == 0, result.stderr
+    report = Report.read(tmp_path / "x.json")
+    assert report.settings["images"] == os.fsdecode(b"2 images of caf\xe9")
+    assert os.fsdecode(b"corrupt\xe9.png") in report.left_out[0]
+    assert r"corrupt\udce9.png" in result.stderr
+
+
 def test_a_full_disk_does_not_lose_the_table(
     artefacts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +209,33 @@ def test_outputs_are_checked_before_any_work(artefacts: dict[str, Path], tmp_pat
     refused(bench(missing, "--plot", "-"), 2, "stdout")
     refused(bench(missing, "--json", tmp_path / "x.csv", "--csv", tmp_path / "x.csv"), 2, "one name")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "model.engine", "model.pth", "results", "results.json.gz", "x.csv", "x.txt"]
+)
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_results_do_not_replace_an_artefact(option: str, name: str, tmp_path: Path) -> None:
+    if name == "x.csv":
+        name = {"--json": "x.csv", "--csv": "x.json"}[option]
+    for there in (False, True):
+        if there:
+            (tmp_path / name).write_bytes(b"precious")
+        refused(bench(tmp_path / "none.onnx", option, tmp_path / name), 2, name, f"ends in .{option[2:]}")
+    assert (tmp_path / name).read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("content", [b'{"images": []}', b"\x08\x01", b"name,colour\n", b'{"kind": "other"}'])
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_results_replace_results_only(option: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"model.engine.{option[2:]}"  # such as an engine's sidecar, or annotations
+    path.write_bytes(content)
+    refused(bench(tmp_path / "none.onnx", option, path), 6, path.name, "choose another name")
+    assert path.read_bytes() == content
+    report = make_report(make_row())
+    for ours in ("", report.to_json() if option == "--json" else report.to_csv()):
+        path.write_text(ours)
+        refused(bench(tmp_path / "none.onnx", option, path), 4, "does not exist")  # the artefact, which comes next
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root writes everywhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,12 @@ def _fails(rank: int, workers: int) -> None:
     mean_over_workers(0.0, workers)
 
 
-def test_an_error_in_one_process_is_the_error_of_all() -> None:
+def test_an_error_in_one_process_is_the_error_of_all(hostile_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(hostile_folder)  # whose modules the processes must not take for Python's
+    monkeypatch.setattr(sys, "path", list(filter(None, sys.path)))
     with pytest.raises(InputError, match="^the second one cannot go on$"):
         launch(2, _fails)
+    assert not (hostile_folder.parent / "ran").exists()
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:

@@ -209,14 +209,13 @@ def test_ctrl_c(moment: str, export_tiny: Export, tmp_path: Path) -> None:
     """The build stops, the program leaves with 130, and there is no file."""
     code = f"""
 import contextlib, sys
-from sparse_detr_deploy.export.engine import terminal
+from sparse_detr_deploy.export import cli
 @contextlib.contextmanager
-def shown():
+def shown(console):
     yield lambda message: print("now", flush=True) if {moment!r} in message else None
-terminal.progress_line = shown
+cli.progress_line = shown
 sys.argv = ["sparse-detr-export", *sys.argv[1:]]
-from sparse_detr_deploy.export.cli import main
-main()
+cli.main()
 """
     arguments = [str(export_tiny().path), "--output", str(tmp_path / "out"), "--engine", "tensorrt-rtx"]
     process = subprocess.Popen(
