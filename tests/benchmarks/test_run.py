@@ -230,7 +230,7 @@ def test_results_do_not_replace_an_artefact(option: str, name: str, tmp_path: Pa
 def test_results_replace_results_only(option: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"model.engine.{option[2:]}"  # such as an engine's sidecar, or annotations
     path.write_bytes(content)
-    refused(bench(tmp_path / "none.onnx", option, path), 6, path.name, "choose another name")
+    refused(bench(tmp_path / "none.onnx", option, path), 6, path.name, "choose another place")
     assert path.read_bytes() == content
     report = make_report(make_row())
     for ours in ("", report.to_json() if option == "--json" else report.to_csv()):
