@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 from typing import Any
 
 import cv2
 import numpy as np
-from rich.console import Console
+from rich.table import Table
 
 from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate
 from sparse_detr_deploy.benchmarks.compare import Limits, compare
 from sparse_detr_deploy.benchmarks.results import Report
 from sparse_detr_deploy.benchmarks.table import comparison_table, results_table
+from sparse_detr_deploy.cli_support import console_for_people
 from sparse_detr_deploy.detections import Detections
 from tests.benchmarks.conftest import make_report, make_row
 from tests.fuzz.harness import Case, Target
@@ -76,7 +76,7 @@ def _report() -> str:
 
 
 def run_results(case: Case) -> None:
-    """Reading results; their table, CSV and comparison with whole ones."""
+    """Reading results; their CSV, and the comparison with whole ones."""
     valid = json.loads(_report())
     document = case.mutator.document(valid) if case.mutated else _drawn(case, valid)
     file, whole = case.folder / "results.json", case.folder / "whole.json"
@@ -87,10 +87,8 @@ def run_results(case: Case) -> None:
         return
     report.to_csv()
     report.to_json()
-    console = Console(file=io.StringIO(), width=160)
-    console.print(results_table(report))
-    comparisons = compare(Report.read(whole), report, Limits(0.05, 0.001))
-    console.print(comparison_table(comparisons))
+    for old, new in ((Report.read(whole), report), (report, Report.read(whole)), (report, report)):
+        _shown(comparison_table(compare(old, new, Limits(0.05, 0.001))))
 
 
 def run_table(case: Case) -> None:
@@ -98,12 +96,16 @@ def run_table(case: Case) -> None:
     name = case.mutator.pick(("a[/]b", "[red]x[/red]", "[bold", "x[1]", "\\[x]", "a[b]c[/b]", ":smile:", "[link=x]y"))
     name = f"{case.mutator.pick(('', 'r50_'))}{name}"
     row = make_row(name=name, runtime={"backend": name if case.mutator.chance(0.5) else "onnxruntime"})
-    console = Console(file=io.StringIO(), width=200)
     report = make_report(row, make_row(name="other"))
-    console.print(results_table(report))
-    console.print(comparison_table(compare(report, report, Limits(0.05, 0.001))))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert shown.count(name) >= 2, f"{name} is not shown as it is"
+    for table in (results_table(report), comparison_table(compare(report, report, Limits(0.05, 0.001)))):
+        assert name in _shown(table), f"{name} is not shown as it is"
+
+
+def _shown(table: Table) -> str:
+    console = console_for_people(width=200)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get()
 
 
 TARGETS = (
