@@ -16,6 +16,7 @@ from sparse_detr_deploy.benchmarks.contenders import Contender
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.detector import Detector
 from sparse_detr_deploy.errors import BackendError, InputError
+from sparse_detr_deploy.file_names import inner_path_fault
 from sparse_detr_deploy.images import Image, readable_images
 
 _METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
@@ -62,9 +63,10 @@ class Annotations:
 
 
 def _place(name: str, folder: Path, index: int, source: Path) -> Path:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    fault = inner_path_fault(name)
+    if fault is not None:
         raise InputError(
-            f"entry {index} of 'images' in {source} names a file outside the folder of images ({name[:100]}): "
+            f"entry {index} of 'images' in {source} names no file in the folder of images ({name[:100]!r}: {fault}): "
             "file names must be relative to it"
         )
     return folder / name

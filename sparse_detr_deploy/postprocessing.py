@@ -37,13 +37,7 @@ def finish(
     check_outputs(outputs, metadata, len(sizes))
     results = []
     for index, size in enumerate(sizes):
-        for key in ("pred_logits", "pred_boxes") if metadata.outputs == "raw" else ("scores", "boxes"):
-            if not np.isfinite(outputs[key][index]).all():
-                raise BackendError(
-                    f"{names[index] if names else f'image {index}'}: {metadata.name} gave {key} that are not finite "
-                    f"numbers, in {metadata.precision}: the file is damaged, or its numbers overflow this precision; "
-                    "export it again, with --precision fp32 if it was fp16"
-                )
+        _check_finite(outputs, index, metadata, names[index] if names else f"image {index}")
         if metadata.outputs == "raw":
             boxes, scores, labels = best_pairs(
                 outputs["pred_logits"][index], outputs["pred_boxes"][index], metadata.num_detections
@@ -60,6 +54,16 @@ def finish(
             )
         )
     return results
+
+
+def _check_finite(outputs: Feed, index: int, metadata: Metadata, name: str) -> None:
+    """Raise :class:`BackendError` where the outputs of the image ``index``, called ``name``, hold NaN or infinity."""
+    for key in ("pred_logits", "pred_boxes") if metadata.outputs == "raw" else ("scores", "boxes"):
+        if not np.isfinite(outputs[key][index]).all():
+            raise BackendError(
+                f"{name}: {metadata.name} gave {key} that are not finite numbers, in {metadata.precision}: the file is "
+                "damaged, or its numbers overflow this precision; export it again, with --precision fp32 if it was fp16"
+            )
 
 
 def _checked_sizes(image_sizes: Sequence[tuple[int, ...]]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_CHUNK = 1 << 20
 _KINDS = (
     (stat.S_ISDIR, "it is a folder"),
     (stat.S_ISFIFO, "it is a FIFO, not a regular file"),
@@ -55,7 +56,14 @@ def check_regular(path: str | os.PathLike[str]) -> None:
 def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
     """The content of a regular file of at most ``most`` bytes. Raises ``OSError``, as :func:`open_regular`."""
     with open_regular(path) as file:
-        content = file.read(most + 1)
+        # no more is asked for than there is: read() allocates what it is asked for
+        size = min(os.fstat(file.fileno()).st_size, most)
+        content = file.read(size + 1)
+        while size < len(content) <= most:  # it grows, or is of a file system that knows no sizes
+            more = file.read(min(most + 1 - len(content), _CHUNK))
+            if not more:
+                break
+            content += more
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes")
     return content

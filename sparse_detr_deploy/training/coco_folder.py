@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.file_names import inner_path_fault
 from sparse_detr_deploy.images import read_image
 from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.regular_files import read_text
+from sparse_detr_deploy.short_repr import short_repr
 from sparse_detr_deploy.training.digits import CLASS_NAMES
 from sparse_detr_deploy.training.scenes import Scene
 
@@ -80,10 +82,10 @@ class CocoFolder:
         return dataset
 
     def _name(self, name: object) -> str:
-        path = PurePath(name) if isinstance(name, str) else PurePath()
-        if not path.name or path.is_absolute() or ".." in path.parts or "\0" in str(path):
-            raise InputError(f"{self.file} names an image {name!r}, which is no name of a file in {self.images}")
-        return str(path)
+        fault = inner_path_fault(name) if isinstance(name, str) else "it is no text"
+        if fault is not None:
+            raise InputError(f"{self.file} names the image {short_repr(name)}, no file in {self.images}: {fault}")
+        return str(name)
 
     def _box(self, entry: dict[str, Any], height: int, width: int) -> list[float]:
         if len(entry["bbox"]) != 4:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,3 +75,19 @@ def test_what_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"caf\xe9")
     with pytest.raises(OSError, match="not UTF-8 text"):
         read_text(tmp_path / "file", 10)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
+def test_files_that_say_no_size_are_read_to_the_end() -> None:
+    assert read_bytes("/proc/self/status", 10**6).startswith(b"Name:")
+    with pytest.raises(OSError, match="larger than 10 bytes"):
+        read_bytes("/proc/self/status", 10)
+
+
+def test_no_more_is_allocated_than_there_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    tracemalloc.start()
+    read_bytes(tmp_path / "file", 2**30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
