@@ -28,6 +28,8 @@ _COCO: dict[str, Any] = {
     ],
 }
 
+_OUTSIDE = ("../secret.png", "./../images/../secret.png", "x/../../secret.png", "..\\secret.png")
+
 
 def _drawn(case: Case, document: dict[str, Any]) -> dict[str, Any]:
     """Values of the first two levels drawn anew."""
@@ -55,6 +57,11 @@ def run_annotations(case: Case) -> None:
         images.mkdir()
         for index in range(2):
             cv2.imwrite(str(images / f"{index}.png"), np.zeros((20, 30, 3), dtype=np.uint8))
+        cv2.imwrite(str(case.folder / "secret.png"), np.zeros((20, 30, 3), dtype=np.uint8))
+    outside = case.mutator.chance(0.05) and isinstance(document, dict)
+    if outside and isinstance(document.get("images"), list) and document["images"]:
+        first = {**_COCO["images"][0], "file_name": case.mutator.pick(_OUTSIDE)}
+        document = {**document, "images": [first, *document["images"][1:]]}
     file = case.folder / "coco.json"
     file.write_bytes(case.mutator.json(document).encode("utf-8", "surrogatepass"))
     annotations = Annotations.read(file, images)
