@@ -16,6 +16,7 @@ from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING, run_config
 from sparse_detr_deploy.child_processes import spawning
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.export.publish import publish
+from sparse_detr_deploy.export.torch_file import read_values
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.regular_files import read_text
@@ -113,7 +114,7 @@ def carry_out(job: Job, config: TrainingConfig, folder: Path) -> dict[str, Any]:
         return result
     torch.set_num_threads(1)
     train(config, folder)
-    state = torch.load(folder / STATE, weights_only=True)
+    state = read_values(folder / STATE)
     model = inference_model(config.model, state["average"]["state"], config.saliency)
     source = scene_source(config, "val", config.val_images)
     scenes = [source(index) for index in range(config.val_images)]
