@@ -5,21 +5,10 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-import reprlib
 from typing import SupportsIndex, cast
 
 from sparse_detr_deploy.errors import InputError
-
-_printer = reprlib.Repr()
-_printer.maxstring = _printer.maxother = 80
-
-
-def shown(value: object) -> str:
-    """``value`` for a message: one short line, whatever it is."""
-    try:
-        return " ".join(_printer.repr(value).split())
-    except Exception:  # a number of thousands of digits, or an object that does not describe itself
-        return f"a {type(value).__name__}"
+from sparse_detr_deploy.short_repr import short_repr
 
 
 def as_number(value: object) -> float:
@@ -38,7 +27,7 @@ def check_whole(value: object, name: str, least: int | None = None) -> int:
     number = operator.index(cast(SupportsIndex, value)) if whole else None
     if number is None or (least is not None and number < least):
         limit = "" if least is None else f" of at least {least}"
-        raise InputError(f"{name} is {shown(value)}, but a whole number{limit} is needed")
+        raise InputError(f"{name} is {short_repr(value)}, but a whole number{limit} is needed")
     return number
 
 
@@ -46,5 +35,5 @@ def check_score(value: object, name: str) -> float:
     """Return ``value`` as a float if it is a score in 0..1, else raise :class:`InputError`."""
     score = as_number(value)
     if not 0 <= score <= 1:
-        raise InputError(f"{name} is {shown(value)}, but scores go from 0 to 1: give a number between them")
+        raise InputError(f"{name} is {short_repr(value)}, but scores go from 0 to 1: give a number between them")
     return score

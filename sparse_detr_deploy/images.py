@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.arguments import check_whole, shown
+from sparse_detr_deploy.arguments import check_whole
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.image_header import FORMATS, stored_size
 from sparse_detr_deploy.regular_files import check_regular, read_bytes
+from sparse_detr_deploy.short_repr import short_repr
 
 Image = NDArray[np.uint8]
 ImageLike = Image | str | os.PathLike[str]
@@ -60,7 +61,7 @@ def _as_path(path: str | os.PathLike[str]) -> Path:
     try:
         return Path(path)
     except TypeError:  # such as bytes
-        raise InputError(f"{shown(path)} is no path: give it as text or as a pathlib.Path") from None
+        raise InputError(f"{short_repr(path)} is no path: give it as text or as a pathlib.Path") from None
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

@@ -10,11 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sparse_detr_deploy.arguments import as_number, shown
+from sparse_detr_deploy.arguments import as_number
 from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.limits import MOST_METADATA_BYTES
 from sparse_detr_deploy.metadata_check import is_count, is_text, metadata_faults
 from sparse_detr_deploy.plain_values import parse_json
+from sparse_detr_deploy.short_repr import short_repr
 from sparse_detr_deploy.tokens import LevelShapes, num_keep, num_tokens, valid_level_shapes
 
 METADATA_KEY = "sparse_detr_deploy"
@@ -84,7 +85,7 @@ class Metadata:
             return None
         if keep_ratio is not None and not self.dynamic_rho and as_number(keep_ratio) != self.rho:
             raise InputError(
-                f"{self.name} is fixed at ρ = {self.rho:g} and cannot run at {shown(keep_ratio)}: "
+                f"{self.name} is fixed at ρ = {self.rho:g} and cannot run at {short_repr(keep_ratio)}: "
                 "export with --rho dynamic for one file that runs at every ρ"
             )
         valid = self.token_count

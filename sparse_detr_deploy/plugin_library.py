@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from sparse_detr_deploy.build_folder import user_cache
 from sparse_detr_deploy.errors import BackendError
 
 ENVIRONMENT = "SPARSE_DETR_PLUGINS"
@@ -43,15 +44,21 @@ def locate_plugin_library() -> tuple[Path, str] | None:
     if beside.is_file():
         return beside, BESIDE
     key = source_key()
-    folders = [] if key is None else sorted(cache_folder().glob(f"{key}-*"))
+    try:
+        folders = [] if key is None else sorted(cache_folder().glob(f"{key}-*"))
+    except OSError:  # a user without a home, as in containers, has no cache
+        folders = []
     built = [library for folder in folders if (library := folder / LIBRARY_NAME).is_file()]
     return (max(built, key=lambda library: library.stat().st_mtime_ns), CACHED) if built else None
 
 
 def cache_folder() -> Path:
-    """Where built libraries are kept, a folder each: ``<toolkit version>-<hash of the sources>-<architectures>``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "sparse-detr-deploy" / "plugins"
+    """Where built libraries are kept, a folder each: ``<toolkit version>-<hash of the sources>-<architectures>``.
+
+    Raises:
+        OSError: there is no home folder to have a cache in.
+    """
+    return user_cache() / "plugins"
 
 
 def plugin_sources() -> Path | None:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.arguments import check_whole, shown
+from sparse_detr_deploy.arguments import check_whole
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.errors import BackendError, InputError
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.preprocessing import Feed, to_pixels
+from sparse_detr_deploy.short_repr import short_repr
 from sparse_detr_deploy.signature import check_outputs
 
 _Floats = NDArray[np.float32]
@@ -72,7 +73,7 @@ def _checked_sizes(image_sizes: Sequence[tuple[int, ...]]) -> list[tuple[int, in
     except TypeError:
         pairs = [()]
     if not all(len(pair) in (2, 3) for pair in pairs):
-        raise InputError(f"image_sizes is {shown(image_sizes)}, but (height, width) of each image is needed")
+        raise InputError(f"image_sizes is {short_repr(image_sizes)}, but (height, width) of each image is needed")
     return [
         (
             check_whole(pair[0], f"the height of image {index}", 1),

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.arguments import shown
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.images import Image, check_image
 from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.short_repr import short_repr
 
 Feed = dict[str, NDArray[Any]]
 COLORS = ("bgr", "rgb")
@@ -68,7 +68,7 @@ def prepare(images: Sequence[Image], metadata: Metadata, color: str = "bgr", kee
 def check_color(color: object) -> None:
     """Raise :class:`InputError` unless ``color`` is one of :data:`COLORS`."""
     if not isinstance(color, str) or color not in COLORS:
-        raise InputError(f"color {shown(color)} is not one of {', '.join(COLORS)}")
+        raise InputError(f"color {short_repr(color)} is not one of {', '.join(COLORS)}")
 
 
 def check_images(images: Sequence[Image]) -> None:

@@ -24,8 +24,11 @@ _SHORT = _Short()
 
 
 def short_repr(value: object) -> str:
-    """``repr`` of ``value`` in at most 80 characters, whatever its size and depth; control characters are escaped."""
-    text = _SHORT.repr(value)
+    """``repr`` of ``value`` in one line of at most 80 characters, whatever it is; control characters of text are escaped."""
+    try:
+        text = " ".join(_SHORT.repr(value).split())  # arrays are written on several lines
+    except Exception:  # an object that does not describe itself
+        text = f"a {type(value).__name__}"
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH - 3]}..."
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.arguments import as_number, shown
+from sparse_detr_deploy.arguments import as_number
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.short_repr import short_repr
 
 LevelShapes = tuple[tuple[int, int], ...]
 
@@ -21,7 +22,7 @@ def check_keep_ratio(keep_ratio: float) -> float:
     value = as_number(keep_ratio)
     if not 0.0 < value <= 1.0:
         raise InputError(
-            f"the keep ratio ρ is {shown(keep_ratio)}, but it is a share of the tokens: give a number above 0 and up to 1"
+            f"the keep ratio ρ is {short_repr(keep_ratio)}, but it is a share of the tokens: give a number above 0 and up to 1"
         )
     return value
 

@@ -55,9 +55,9 @@ def build_plugins(
             "the sources of the plugins are missing from this installation: install sparse-detr-deploy again"
         )
     name = f"{key}-{'+'.join(architectures) or ALL}"
-    folder = cache_folder() / name
-    library = folder / LIBRARY_NAME
     try:
+        folder = cache_folder() / name
+        library = folder / LIBRARY_NAME
         if _is_there(library) and not overwrite:
             return library
         nvcc = _tools()
@@ -72,8 +72,8 @@ def build_plugins(
                 os.replace(built, library)
     except OSError as error:
         raise OutputError(
-            f"the plugin library cannot be written to {folder} ({error.strerror or error}): name another cache by "
-            "XDG_CACHE_HOME"
+            f"the plugin library cannot be written to the cache ({error.filename or name}: {error.strerror or error}): "
+            "name another one by XDG_CACHE_HOME"
         ) from None
     return library
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sparse_detr_deploy.arguments import shown
 from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.onnx_digest import check_digest
 from sparse_detr_deploy.runners.base import Runner
 from sparse_detr_deploy.runners.options import check_options
+from sparse_detr_deploy.short_repr import short_repr
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 
@@ -24,10 +24,10 @@ def open_runner(path: str | Path, backend: str | None = None, *, verify: bool = 
     ``verify`` checks the digest of an ``.onnx`` file first; that of an engine is always checked.
     """
     if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
-        raise InputError(f"the artefact is {shown(path)}: give its path, as text or as a pathlib.Path")
+        raise InputError(f"the artefact is {short_repr(path)}: give its path, as text or as a pathlib.Path")
     path = Path(path)
     if backend is not None and not (isinstance(backend, str) and backend in BACKENDS):
-        raise InputError(f"the backend {shown(backend)} is not one of {', '.join(BACKENDS)}")
+        raise InputError(f"the backend {short_repr(backend)} is not one of {', '.join(BACKENDS)}")
     if path.suffix == ".engine":
         if backend not in (None, "tensorrt"):
             raise InputError(f"{path} is a TensorRT engine, which {backend} does not run: give the .onnx file")

@@ -6,12 +6,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from sparse_detr_deploy.arguments import shown
 from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
 from sparse_detr_deploy.quiet_imports import import_openvino
 from sparse_detr_deploy.runners.options import check_num_threads
+from sparse_detr_deploy.short_repr import short_repr
 from sparse_detr_deploy.signature import Tensor, check_feed, check_graph, check_result
 
 _TYPES = {"f32": "float32", "f64": "float64", "f16": "float16", "i32": "int32", "i64": "int64", "u8": "uint8"}
@@ -30,7 +30,7 @@ class OpenVINORunner:
             precision: ``f32``, or ``bf16`` or ``f16`` where the CPU has it (faster, results differ).
         """
         if not isinstance(precision, str) or precision not in PRECISIONS:
-            raise InputError(f"the precision {shown(precision)} is not one of {', '.join(PRECISIONS)}")
+            raise InputError(f"the precision {short_repr(precision)} is not one of {', '.join(PRECISIONS)}")
         num_threads = check_num_threads(num_threads)
         self.metadata = read_metadata(path)
         if not self.metadata.inlined:

@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sparse_detr_deploy.arguments import check_whole, shown
+from sparse_detr_deploy.arguments import check_whole
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.short_repr import short_repr
 
 MOST_THREADS = 1024
 _SHORT_NAMES = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -27,7 +28,7 @@ def check_num_threads(num_threads: int | None) -> int | None:
         return None
     count = check_whole(num_threads, "num_threads")
     if not 1 <= count <= MOST_THREADS:
-        raise InputError(f"num_threads is {shown(num_threads)}, but 1 to {MOST_THREADS} are possible")
+        raise InputError(f"num_threads is {short_repr(num_threads)}, but 1 to {MOST_THREADS} are possible")
     return count
 
 
@@ -36,7 +37,7 @@ def provider_names(providers: str | Sequence[str]) -> list[str]:
     given = [providers] if isinstance(providers, str) else providers
     if not isinstance(given, Sequence) or not given or not all(isinstance(name, str) for name in given):
         raise InputError(
-            f"providers is {shown(providers)}, but a name or a list of names is needed, such as 'cpu' or ['cuda', 'cpu'] "
+            f"providers is {short_repr(providers)}, but a name or a list of names is needed, such as 'cpu' or ['cuda', 'cpu'] "
             "(without options of theirs)"
         )
     return [_SHORT_NAMES.get(name, name) for name in given]

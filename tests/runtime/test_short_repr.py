@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sparse_detr_deploy.short_repr import short_repr, shown_name
+
+
+class Mute:
+    def __repr__(self) -> str:
+        raise ValueError
+
 
 ITSELF: list[object] = []
 ITSELF.append(ITSELF)
@@ -25,6 +32,8 @@ for _ in range(60):
         DOUBLED,
         {"a" * 999: list(range(999))},
         b"\xff" * 999,
+        np.zeros((100, 100)),
+        Mute(),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -143,6 +143,19 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
         build_plugins()
 
 
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs under a number that no user has."""
+
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", home)
+    assert find_plugin_library() is None
+    with pytest.raises(OutputError, match=r"home directory.*XDG_CACHE_HOME"):
+        build_plugins()
+
+
 def test_path_without_a_library() -> None:
     result = program("plugins", "path")
     assert result.exit_code == 7
