@@ -90,7 +90,7 @@ def test_images_to_verify_on(tiny_checkpoint: Path, tmp_path: Path) -> None:
         (("--size", "800"), "HEIGHTxWIDTH"),
         (("--size", "0x800"), "HEIGHTxWIDTH"),
         (("--size", "16x16"), "32 pixels or more"),
-        (("--size", "99999x99999"), "too large"),
+        (("--size", "99999x99999"), "65,536 pixels a side"),
         (("--batch", "8:4:1"), "out of order"),
         (("--batch", "0"), "at least 1"),
         (("--batch", "1:2"), "smallest:usual:largest"),
@@ -127,7 +127,8 @@ def heavy_work(*arguments: object) -> None:
         ("names.json", "[", "not a JSON list"),
         ("names.JSON", "cat\ndog", "not a JSON list"),
         ("names.json", "[" * 100_000, "not a JSON list"),
-        ("names", "[" * 100_000, "1 class names, but the model has 5"),
+        ("names", "[" * 100_000, "a name of 100,000 characters"),
+        ("names", "[" * 1000, "1 class names, but the model has 5"),
     ],
 )
 def test_class_names_that_are_refused(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sparse_detr_deploy.errors import BackendError, InputError, OutputError, SparseDetrError, VerificationError
 from sparse_detr_deploy.export import pipeline
 from sparse_detr_deploy.export.pipeline import ExportResult, export_artefacts
+from sparse_detr_deploy.export.random_weights import random_model
 from sparse_detr_deploy.export.spec import ExportSpec
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import METADATA_KEY, Metadata
@@ -25,7 +26,7 @@ from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from sparse_detr_deploy.synthetic_image import synthetic_image
-from tests.conftest import SIZE, Export
+from tests.conftest import SIZE, TINY, Export
 
 FORMS: dict[str, dict] = {
     "plain": {},
@@ -286,10 +287,14 @@ def test_what_was_published_before_a_failure_is_told(
 
 def test_a_canvas_whose_file_would_be_too_large(tiny_model: SparseDETR, tmp_path: Path) -> None:
     """The weights count too: the tokens alone would fit."""
-    tokens = 2**31 // (4 * (64 + 7))
-    side = int((tokens * 48) ** 0.5)
+    spec = ExportSpec(16_384, 16_384, rho=0.3)  # as many pixels as an artefact may have
+    shapes = tiny_model.level_shapes(spec.height, spec.width)
+    spec.check_against(tiny_model.config, shapes, parameters=25_000_000)
     with pytest.raises(InputError, match="too large"):
-        export_artefacts(tiny_model, [ExportSpec(side, side, rho=0.3)], tmp_path / "out", progress=fail)
+        spec.check_against(tiny_model.config, shapes, parameters=150_000_000)
+    wide = random_model("r50", 0, **{**TINY, "hidden_dim": 128})
+    with pytest.raises(InputError, match="too large"):
+        export_artefacts(wide, [spec], tmp_path / "out", progress=fail)
 
 
 def test_a_graph_that_is_not_valid(

@@ -21,6 +21,7 @@ from sparse_detr_deploy.export.random_weights import random_model
 from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
 from sparse_detr_deploy.hashing import sha256_of
 from tests.conftest import Export
+from tests.export.engine.edited_files import resealed
 from tests.export.engine.rtx import VERSION, build, export_program, results, rtx_environment, run_rtx
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -194,9 +195,10 @@ def test_an_onnx_file_that_the_parser_refuses(export_tiny: Export, tmp_path: Pat
     """Its reason is in our message, and nothing is written."""
     result = export_tiny()
     proto = onnx.load(result.path)
-    next(node for node in proto.graph.node if node.op_type == "Conv").op_type = "NoSuchOp"
-    edited = tmp_path / "edited.onnx"
-    edited.write_bytes(proto.SerializeToString())
+    node = next(node for node in proto.graph.node if node.op_type == "Conv")
+    node.op_type, node.domain = "NoSuchOp", "nobody"  # valid ONNX: the checker does not know the domain
+    proto.opset_import.append(onnx.helper.make_opsetid("nobody", 1))
+    edited = resealed(proto, tmp_path / "edited.onnx", "edited")
     finished = export_program(edited, "--output", tmp_path / "out", "--engine", "tensorrt-rtx")
     assert finished.returncode == 7
     assert "NoSuchOp" in finished.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,8 @@ from sparse_detr_deploy.export.engine.session import Messages, make_logger
 from sparse_detr_deploy.export.engine.spec import EngineSpec
 from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.hashing import sha256_of
-from sparse_detr_deploy.metadata import METADATA_KEY
-from sparse_detr_deploy.onnx_digest import PLACEHOLDER, seal
 from tests.conftest import Export
+from tests.export.engine.edited_files import resealed
 from tests.export.engine.fake_tensorrt import DataType, FakeTensorRT
 
 GPU = Driver("13.0", (Gpu("Fake", "sm89"),))
@@ -59,17 +57,6 @@ def build(
     monkeypatch: pytest.MonkeyPatch, fake: FakeTensorRT, result: ExportResult, output: Path, **fields: Any
 ) -> EngineResult:
     return opened(monkeypatch, fake, **fields).build(result.path, output)
-
-
-def resealed(proto: onnx.ModelProto, path: Path, name: str, digest: str = PLACEHOLDER) -> Path:
-    """The file as whoever wants to harm would write it: its metadata changed, its digest right."""
-    text = next(entry.value for entry in proto.metadata_props if entry.key == METADATA_KEY)
-    document = {**json.loads(text), "name": name, "digest": digest}
-    onnx.helper.set_model_props(proto, {METADATA_KEY: json.dumps(document, ensure_ascii=False)})
-    path.write_bytes(proto.SerializeToString())
-    if digest:
-        seal(path)
-    return path
 
 
 @pytest.mark.parametrize("name", ["../../x", "ABSOLUTE", "a/b", "..", ""])
