@@ -13,6 +13,7 @@ from typing import Any
 
 from sparse_detr_deploy.benchmarks.coco_file import read_coco
 from sparse_detr_deploy.benchmarks.contenders import Contender
+from sparse_detr_deploy.benchmarks.json_check import is_number
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.detector import Detector
 from sparse_detr_deploy.errors import BackendError, InputError
@@ -188,7 +189,7 @@ def _check_sizes(sizes: Mapping[int, tuple[int, ...]], annotations: Annotations,
     other = []
     for image in annotations.dataset["images"]:
         said = (image.get("height"), image.get("width"))
-        if image["id"] in sizes and None not in said and sizes[image["id"]] != said:
+        if image["id"] in sizes and all(map(is_number, said)) and sizes[image["id"]] != said:
             height, width = sizes[image["id"]]
             other.append(f"{image['file_name']} is {width}×{height} pixels, not {said[1]:g}×{said[0]:g}")
     if other:

@@ -13,6 +13,7 @@ from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.regular_files import read_bytes
 
 _MOST_BYTES = 2**30  # the annotations of COCO's training images are 0.45 GB
+_MOST_BITS = 1000  # of whole numbers in fields that nobody reads; those that count are checked one by one
 _MOST_PIXELS = 1e9  # of a side or place; products of two must be finite, and exact enough
 
 
@@ -25,12 +26,7 @@ def _is_box(value: object) -> bool:
     )
 
 
-def _is_side(value: Any) -> bool:
-    return value is None or (is_number(value) and 0 < value <= _MOST_PIXELS)
-
-
 _WHOLE = (is_whole, "no whole number of 64 bits")
-_SIDE = (_is_side, "no number of pixels above 0")
 _REQUIRED: dict[str, Fields] = {
     "images": {"id": _WHOLE, "file_name": (lambda value: isinstance(value, str) and value != "", "no name of a file")},
     "annotations": {
@@ -42,7 +38,6 @@ _REQUIRED: dict[str, Fields] = {
     "categories": {"id": _WHOLE},
 }
 _OPTIONAL: dict[str, Fields] = {
-    "images": {"width": _SIDE, "height": _SIDE},
     "annotations": {
         "area": (lambda value: is_number(value) and 0 <= value <= _MOST_PIXELS**2, "no finite number of at least 0"),
         "iscrowd": (lambda value: value in (0, 1), "neither 0 nor 1"),
@@ -59,7 +54,10 @@ def read_coco(file: Path) -> tuple[dict[str, Any], str]:
     """
     try:
         data = read_bytes(file, _MOST_BYTES)
-        dataset = parse_json(data.decode("utf-8-sig"))
+        digest = hashlib.sha256(data).hexdigest()
+        text = data.decode("utf-8-sig")
+        del data  # of hundreds of MB, as the text
+        dataset = parse_json(text, _MOST_BITS)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"the annotations {file} cannot be read ({reason}): give a file in COCO's format") from None
@@ -70,7 +68,7 @@ def read_coco(file: Path) -> tuple[dict[str, Any], str]:
         entry["id"] = index  # pycocotools takes a match with annotation 0 for none
         entry.setdefault("iscrowd", 0)
         entry.setdefault("area", entry["bbox"][2] * entry["bbox"][3])
-    return dataset, hashlib.sha256(data).hexdigest()
+    return dataset, digest
 
 
 def _fault(dataset: object) -> str:

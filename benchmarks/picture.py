@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from sparse_detr_deploy.benchmarks.kept_tokens import draw_kept_tokens
+from sparse_detr_deploy.benchmarks.picture_mark import check_replaceable_picture, marked
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.detector import Detector
 from sparse_detr_deploy.errors import InputError, OutputError
@@ -29,6 +30,7 @@ def check_picture(path: Path) -> None:
     """Raise where no picture can be written to ``path``."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: a picture is written as {' or '.join(SUFFIXES)}; change the suffix")
+    check_replaceable_picture(path)
     check_output(path, overwrite=True)
 
 
@@ -65,7 +67,7 @@ def draw_picture(
             f"{path} cannot be encoded at {columns[0].shape[0]} pixels height: ask for fewer images or ratios"
         )
     with publish(path, overwrite=True) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(marked(data.tobytes(), path.suffix.lower()))
 
 
 def _ratios(metadata: Metadata, model: SparseDETR, wanted: Sequence[float]) -> tuple[float, ...]:

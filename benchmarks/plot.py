@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from sparse_detr_deploy.benchmarks.picture_mark import check_replaceable_picture, plot_metadata
 from sparse_detr_deploy.benchmarks.results import Report, Row
 from sparse_detr_deploy.benchmarks.table import common, place
 from sparse_detr_deploy.cli_support import printable
@@ -17,9 +18,11 @@ _SHOWN = " "  # before a label, because legends leave out those that begin with 
 
 
 def check_plot(path: Path) -> None:
-    """Raise where no plot can be made for ``path``: :class:`InputError` by its suffix, :class:`BackendError`."""
+    """Raise where no plot can be made for ``path``: :class:`InputError` by its suffix, :class:`OutputError` where a
+    foreign file is there, :class:`BackendError` without matplotlib."""
     if path.suffix.lower()[1:] not in FORMATS:
         raise InputError(f"{path}: a plot is written as {', '.join('.' + name for name in FORMATS)}; change the suffix")
+    check_replaceable_picture(path)
     _pyplot()
 
 
@@ -82,7 +85,7 @@ def _draw(pyplot: Any, report: Report, path: Path, image_format: str) -> None:
         panel.grid(alpha=0.3)
         _legend(panel)
     figure.suptitle(printable(", ".join(_shared(report))), fontsize=10, parse_math=False)
-    figure.savefig(path, format=image_format, dpi=150)
+    figure.savefig(path, format=image_format, dpi=150, metadata=plot_metadata(image_format))
     pyplot.close(figure)
 
 

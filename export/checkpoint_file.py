@@ -35,6 +35,10 @@ _MOST_ARGUMENTS = 10_000
 _MOST_SIDECAR = 16 * 2**20
 
 
+class _ArgumentsError(ValueError):
+    """The training arguments are no plain values of a reasonable size."""
+
+
 @dataclasses.dataclass(frozen=True)
 class CheckpointFile:
     """Tensors by key as they stand in the file, and the training arguments that the file holds (may be empty)."""
@@ -142,6 +146,10 @@ def _described(path: Path, file: BinaryIO, size: int, start: bytes) -> tuple[dic
             f"{path} holds Python objects other than tensors and argparse.Namespace ({shown_name(error.name)}), and "
             "nothing of them was run: if you trust it, load it where it was made and save its 'model' and 'args' again"
         ) from None
+    except _ArgumentsError as error:
+        raise CheckpointError(
+            f"{path}: {error}; load it where it was made, and save its 'model' with plain 'args'"
+        ) from None
     except TorchScriptError:
         raise CheckpointError(f"{path} is a TorchScript program, not a checkpoint: save its state dict") from None
     except Exception as error:  # a damaged file may fail anywhere in the reader, with any error
@@ -205,10 +213,10 @@ def _checked_arguments(args: Any) -> dict[str, Any]:
     try:
         check_plain(args, _MOST_ARGUMENTS)
     except ValueError as error:
-        raise ValueError(f"its arguments are {error}") from None
+        raise _ArgumentsError(f"its arguments hold what cannot be read: {error}") from None
     for name in args:
         if not isinstance(name, str) or len(name) > _MOST_KEY:
-            raise ValueError(f"one of its arguments is named {short_repr(name)}")
+            raise _ArgumentsError(f"one of its arguments is named {short_repr(name)}")
     return dict(args)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+_TURNS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # of the direction of text
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 TERMINATED_EXIT_CODE = 143
@@ -55,9 +56,11 @@ def printable(text: str) -> str:
 
     Names come from files and folders of anybody. Line breaks and tabs stay.
     """
-    return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else ascii(char)[1:-1] for char in text
-    )
+    return "".join(ascii(char)[1:-1] if _is_hidden(char) else char for char in text)
+
+
+def _is_hidden(char: str) -> bool:
+    return char not in "\n\t" and (unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") or char in _TURNS)
 
 
 def console_for_people(stderr: bool = True, width: int = 160) -> Console:

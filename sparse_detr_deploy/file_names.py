@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 MOST_BYTES = 200  # in UTF-8; file systems take 255, and a suffix follows
@@ -44,7 +45,7 @@ def inner_path_fault(path: str) -> str | None:
     if any(unicodedata.category(character) in {"Cc", "Cs"} for character in path):
         return "it holds a control character"
     parts = path.replace("\\", "/").split("/")
-    if not parts[0] or ":" in parts[0]:
+    if not parts[0] or re.match("[A-Za-z]:", path):  # a drive of Windows
         return "it is absolute"
     if ".." in parts:
         return "it holds '..'"

@@ -13,6 +13,9 @@ FORMATS = "JPEG, PNG, BMP, WebP or TIFF"
 _JPEG, _PNG, _BMP, _WEBP = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"RIFF"
 # byte order, then the struct codes of the first folder's offset, the number of its entries, and their length
 _TIFF = {b"II*\0": ("<", "I", "H", 12), b"MM\0*": (">", "I", "H", 12), b"II+\0": ("<", "8xQ", "Q", 20)}
+_OS2_HEADER = (12).to_bytes(4, "little")  # its length
+_MOST_SCANS = 100  # of a JPEG; encoders write about ten, and each takes as long as decoding the picture
+_START_OF_SCAN = b"\xff\xda"
 _MOST_READS = 100_000  # of a header; one that wants more is made to keep the reader busy
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # JPEG markers without a length
 
@@ -36,13 +39,16 @@ def stored_size(content: bytes) -> tuple[int, int] | None:
     differently.
     """
     if content.startswith(_JPEG):
-        plain = _is_plain_jpeg(content)
+        plain = content.count(_START_OF_SCAN) <= _MOST_SCANS and _is_plain_jpeg(content)
     elif content[:4] in _TIFF:
         plain = _is_plain_tiff(content)
     else:
         plain = content.startswith((_PNG, _BMP)) or (content.startswith(_WEBP) and content[8:12] == b"WEBP")
     if not plain:
         return None
+    if content.startswith(_BMP) and content[14:18] == _OS2_HEADER:  # imagesize takes it for the longer one
+        width, height = struct.unpack_from("<HH", content.ljust(22, b"\0"), 18)
+        return (height, width) if min(height, width) > 0 else None
     import imagesize  # it imports what reads URLs, and takes as long as the rest of the package
 
     width, height = imagesize.get(_PatientReader(content), exif_rotation=False)

@@ -21,7 +21,7 @@ MOST_FIELDS = 10_000  # of a file; exported ones have a few dozen, large ones of
 _MOST_PARTS = 16  # of an entry, which has a key and a value
 _GRAPH, _METADATA_PROPS = 7, 14
 _KEY, _VALUE = 1, 2
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 _Range = tuple[int, int]
 
 
@@ -104,11 +104,11 @@ def _entries(buffer: mmap.mmap) -> tuple[list[_Range], bool]:
     """Where the values of our key are, and whether there is a graph."""
     entries, has_graph = [], False
     wanted = METADATA_KEY.encode()
-    for number, kind, start, end in _fields(buffer, 0, len(buffer), MOST_FIELDS):
+    for number, kind, start, end in message_fields(buffer, 0, len(buffer), MOST_FIELDS):
         has_graph = has_graph or number == _GRAPH
         if number != _METADATA_PROPS:
             continue
-        if kind != _BYTES:
+        if kind != BYTES:
             raise ValueError("metadata_props is no message")
         key, value = _key_and_value(buffer, start, end)
         if key[1] - key[0] == len(wanted) and buffer[key[0] : key[1]] == wanted:
@@ -119,16 +119,20 @@ def _entries(buffer: mmap.mmap) -> tuple[list[_Range], bool]:
 def _key_and_value(buffer: mmap.mmap, start: int, end: int) -> tuple[_Range, _Range]:
     """Where both are in a ``StringStringEntryProto``; of several the last ones, as protobuf has it."""
     parts = {_KEY: (start, start), _VALUE: (start, start)}
-    for number, kind, first, last in _fields(buffer, start, end, _MOST_PARTS):
+    for number, kind, first, last in message_fields(buffer, start, end, _MOST_PARTS):
         if number in parts:
-            if kind != _BYTES:
+            if kind != BYTES:
                 raise ValueError("a key or value is no text")
             parts[number] = (first, last)
     return parts[_KEY], parts[_VALUE]
 
 
-def _fields(buffer: mmap.mmap, position: int, end: int, most: int) -> Iterator[tuple[int, int, int, int]]:
-    """(number, wire type, start, end) of every field of one message, which has at most ``most``."""
+def message_fields(buffer: mmap.mmap, position: int, end: int, most: int) -> Iterator[tuple[int, int, int, int]]:
+    """(number, wire type, start, end) of every field of the protobuf message at ``position`` to ``end``.
+
+    Raises:
+        ValueError, IndexError: it is no message, or has more than ``most`` fields.
+    """
     count = 0
     while position < end:
         count += 1
@@ -138,7 +142,7 @@ def _fields(buffer: mmap.mmap, position: int, end: int, most: int) -> Iterator[t
         kind, start = tag & 7, position
         if kind == _VARINT:
             _, position = _varint(buffer, position)
-        elif kind == _BYTES:
+        elif kind == BYTES:
             length, start = _varint(buffer, position)
             position = start + length
         elif kind in (_FIXED32, _FIXED64):

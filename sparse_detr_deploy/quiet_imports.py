@@ -24,7 +24,8 @@ def import_onnxruntime() -> Any:
     Raises:
         ImportError: it is not installed, or does not load.
     """
-    os.environ.setdefault(_ORT_VARIABLE, "1")  # read at the import
+    if not os.environ.get(_ORT_VARIABLE):  # empty is how containers unset one, and would switch telemetry on
+        os.environ[_ORT_VARIABLE] = "1"  # read at the import
     return importlib.import_module("onnxruntime")
 
 

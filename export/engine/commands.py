@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, reports_errors
-from sparse_detr_deploy.errors import BackendError, SparseDetrError
+from sparse_detr_deploy.errors import ArtefactError, BackendError, SparseDetrError
 
 
 @click.group(epilog=EXIT_CODES)
@@ -51,13 +51,15 @@ def path() -> None:
 @reports_errors
 def doctor(onnx: Path | None, as_json: bool, strict: bool) -> None:
     """What this machine has for exporting, building and running; with ONNX also whether it is as exported and fits TensorRT."""
-    from sparse_detr_deploy.export.engine.doctor import GOOD, examine
+    from sparse_detr_deploy.export.engine.doctor import DIGEST, GOOD, WRONG, examine
 
     findings = examine(onnx)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
         _print(findings)
+    if any(finding.subject == DIGEST and finding.state == WRONG for finding in findings):
+        raise ArtefactError(f"{onnx} is not as it was exported: copy it again, or export it again")
     if strict and any(finding.state != GOOD for finding in findings):
         sys.exit(BackendError.exit_code)
 

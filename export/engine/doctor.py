@@ -21,6 +21,7 @@ from sparse_detr_deploy.plugin_library import CACHED, locate_plugin_library
 from sparse_detr_deploy.quiet_imports import import_onnxruntime
 
 GOOD, ABSENT, WRONG = "ok", "absent", "wrong"
+DIGEST = "digest"  # subject of the finding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,12 +151,12 @@ def runs_on(capability: str, built_for: tuple[str, ...]) -> bool:
 def _digest(path: Path, metadata: Metadata) -> Finding:
     """Whether the file is as it was exported."""
     if not metadata.digest:
-        return Finding("digest", ABSENT, "none: exported by an older version", "export it again")
+        return Finding(DIGEST, ABSENT, "none: exported by an older version", "export it again")
     try:
         check_digest(path)
     except ArtefactError:
-        return Finding("digest", WRONG, "damaged or changed after its export", "copy it again, or export it again")
-    return Finding("digest", GOOD, f"as it was exported ({metadata.digest[:12]}…)")
+        return Finding(DIGEST, WRONG, "damaged or changed after its export", "copy it again, or export it again")
+    return Finding(DIGEST, GOOD, f"as it was exported ({metadata.digest[:12]}…)")
 
 
 def _limits(metadata: Metadata) -> Iterator[Finding]:

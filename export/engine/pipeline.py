@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from sparse_detr_deploy.file_names import name_fault
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.onnx_digest import check_digest
+from sparse_detr_deploy.onnx_external_data import check_self_contained
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.plugin_library import ENVIRONMENT, LIBRARY_NAME, find_plugin_library
 
@@ -142,26 +143,14 @@ def _load(path: Path, metadata: Metadata) -> onnx.ModelProto:
     """
     if metadata.digest:  # files of older versions have none
         check_digest(path)
+    check_self_contained(path)
     try:
         proto = onnx.load_model(path, load_external_data=False)
-        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(proto)):
-            raise ArtefactError(
-                f"{path} keeps weights in other files, which sparse-detr-export never does: export it again"
-            )
         onnx.checker.check_model(proto)
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ArtefactError(f"{path} is not valid ONNX ({reason}): export it again") from None
     return proto
-
-
-def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Weights, and the constants of nodes."""
-    yield from proto.graph.initializer
-    for node in (*proto.graph.node, *(node for function in proto.functions for node in function.node)):
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
 
 
 def _library(spec: EngineSpec) -> Path | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparse_detr_deploy import native_ops
 from sparse_detr_deploy.errors import ArtefactError, BackendError
+from sparse_detr_deploy.onnx_external_data import check_self_contained
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
 from sparse_detr_deploy.quiet_imports import import_onnxruntime
@@ -41,6 +42,7 @@ class OnnxRuntimeRunner:
         """
         names, num_threads = provider_names(providers), check_num_threads(num_threads)
         self.metadata = read_metadata(path)
+        check_self_contained(path)
         try:
             onnxruntime = import_onnxruntime()
         except ImportError:

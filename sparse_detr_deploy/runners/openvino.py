@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.errors import ArtefactError, BackendError, InputError
+from sparse_detr_deploy.onnx_external_data import check_self_contained
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import Feed
 from sparse_detr_deploy.quiet_imports import import_openvino
@@ -33,6 +34,7 @@ class OpenVINORunner:
             raise InputError(f"the precision {short_repr(precision)} is not one of {', '.join(PRECISIONS)}")
         num_threads = check_num_threads(num_threads)
         self.metadata = read_metadata(path)
+        check_self_contained(path)
         if not self.metadata.inlined:
             raise ArtefactError(
                 f"{path} calls custom ops that OpenVINO does not read: export it again with --inline-functions"

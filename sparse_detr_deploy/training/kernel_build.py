@@ -20,6 +20,7 @@ from sparse_detr_deploy.build_folder import build_folder, user_cache
 from sparse_detr_deploy.errors import BackendError, OutputError
 from sparse_detr_deploy.external_tools import run_tool
 from sparse_detr_deploy.hashing import sha256_of
+from sparse_detr_deploy.regular_files import read_bytes
 
 MODULE = "sparse_detr_training_attention"
 SOURCE = Path(__file__).parent / "csrc" / "ms_deform_attn.cpp"
@@ -68,7 +69,7 @@ def built_kernel() -> Path:
 def is_whole(folder: Path) -> bool:
     """Whether ``folder`` has a library that is as it was built."""
     try:
-        return (folder / DIGEST).read_bytes() == sha256_of(folder / LIBRARY).encode()
+        return read_bytes(folder / DIGEST, 64) == sha256_of(folder / LIBRARY).encode()
     except OSError:
         return False
 
@@ -80,7 +81,10 @@ def find_compiler() -> tuple[str, ...]:
         BackendError: there is none.
     """
     named = os.environ.get("CXX")
-    command = tuple(shlex.split(named)) if named else ()
+    try:
+        command = tuple(shlex.split(named)) if named else ()
+    except ValueError as error:
+        raise BackendError(f"CXX is {named}, which is no command ({error}): {REMEDY}") from None
     found = (
         shutil.which(command[0]) if command else next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     )

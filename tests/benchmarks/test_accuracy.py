@@ -175,7 +175,7 @@ def test_only_images_that_are_there(annotations: Path, images: Path) -> None:
         (lambda coco: coco["annotations"][2].update(iscrowd=[]), "entry 3 of 'annotations'.*iscrowd"),
         (lambda coco: coco["annotations"][2].update(bbox=[1, 2, float("nan"), 4]), "entry 3 of 'annotations'.*bbox"),
         (lambda coco: coco["annotations"][2].update(bbox=[float("inf"), 2, 3, 4]), "entry 3 of 'annotations'.*bbox"),
-        (lambda coco: coco["annotations"][2].update(bbox=[10**400, 2, 3, 4]), "more than 64 bits"),
+        (lambda coco: coco["annotations"][2].update(bbox=[10**400, 2, 3, 4]), "more than 1000 bits"),
         (lambda coco: coco["annotations"][2].update(bbox=[1, 2, -3, 4]), "entry 3 of 'annotations'.*bbox"),
         (lambda coco: coco["annotations"][2].update(bbox=[1, 2, True, 4]), "entry 3 of 'annotations'.*bbox"),
         (
@@ -190,13 +190,11 @@ def test_only_images_that_are_there(annotations: Path, images: Path) -> None:
         ),
         (lambda coco: coco["categories"][1].update(id=1), "entry 2 of 'categories' has the id 1 of entry 1"),
         (lambda coco: coco["images"][2].update(id=2**63), "entry 3 of 'images' has id 9223372036854775808"),
-        (lambda coco: coco["images"][2].update(id=-(2**63) - 1), "more than 64 bits"),
+        (lambda coco: coco["images"][2].update(id=-(2**63) - 1), "entry 3 of 'images' has id"),
         (lambda coco: coco["annotations"][2].update(image_id=2**63 + 1), "entry 3 of 'annotations' has image_id"),
-        (lambda coco: coco["categories"][1].update(id=2**64), "more than 64 bits"),
+        (lambda coco: coco["categories"][1].update(id=2**64), "entry 2 of 'categories' has id"),
         (lambda coco: coco["images"][2].update(file_name="../2.png"), "entry 3 of 'images'.*it holds '\\.\\.'"),
         (lambda coco: coco["images"][2].update(file_name="/etc/2.png"), "entry 3 of 'images'.*it is absolute"),
-        (lambda coco: coco["images"][2].update(width="120"), "entry 3 of 'images' has width '120'"),
-        (lambda coco: coco["images"][2].update(height=0), "entry 3 of 'images' has height 0"),
         (lambda coco: coco["annotations"][2].update(bbox=[1e300, 2, 3, 4]), "entry 3 of 'annotations'.*bbox"),
         (lambda coco: coco["annotations"][2].update(area=1e300), "entry 3 of 'annotations'.*area"),
     ],
@@ -229,3 +227,11 @@ def test_what_is_no_text_file(kind: str, tmp_path: Path, images: Path) -> None:
 def test_a_byte_order_mark_is_no_fault(annotations: Path, images: Path) -> None:
     annotations.write_bytes(b"\xef\xbb\xbf" + annotations.read_bytes())
     assert len(Annotations.read(annotations, images).paths) == 2
+
+
+def test_fields_that_nobody_needs_may_hold_anything(coco: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    coco["info"] = {"seed": 2**70}
+    coco["images"][0].update(width="120", height=0, flickr=10**25)
+    path = tmp_path / "odd.json"
+    path.write_text(json.dumps(coco))
+    assert len(Annotations.read(path, images).paths) == 2

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from sparse_detr_deploy.cli_support import EXIT_CODES, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, printable, reports_errors
 from sparse_detr_deploy.errors import InputError
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 PROGRAM = """
 import multiprocessing, os, signal, sys, tempfile, time
-from sparse_detr_deploy.cli_support import reports_errors
+from sparse_detr_deploy.cli_support import printable, reports_errors
 {before}
 @reports_errors
 def main():
@@ -169,3 +169,8 @@ def test_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted; nothing half-written is left\n"
     assert "130 interrupted, 143 terminated" in EXIT_CODES
+
+
+def test_what_would_turn_a_line_is_escaped() -> None:
+    assert printable("a\u202egpj.exe\u2028b\x1b[0m\n") == "a\\u202egpj.exe\\u2028b\\x1b[0m\n"
+    assert printable("größe ρ 😀 שלום") == "größe ρ 😀 שלום"

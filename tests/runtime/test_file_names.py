@@ -74,7 +74,7 @@ def test_a_name_is_one_component_on_every_system(name: str) -> None:
             assert path.name == f"{name}.engine"
 
 
-@pytest.mark.parametrize("path", ["1.jpg", "train/1.jpg", "a b/ü.png", "...", "-x"])
+@pytest.mark.parametrize("path", ["1.jpg", "12:30:05.jpg", "cam:1/a.jpg", "train/1.jpg", "a b/ü.png", "...", "-x"])
 def test_paths_below_a_folder(path: str) -> None:
     assert inner_path_fault(path) is None
 

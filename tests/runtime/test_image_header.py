@@ -45,6 +45,22 @@ FILES = {
 }
 
 
+def test_a_bmp_of_os2() -> None:
+    header = struct.pack("<IHHHH", 12, 60, 40, 1, 24)
+    content = b"BM" + struct.pack("<IHHI", 26 + 60 * 40 * 3, 0, 0, 26) + header + bytes(60 * 40 * 3)
+    assert stored_size(content) == (40, 60)
+    assert cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_COLOR).shape == (40, 60, 3)
+    assert stored_size(content[:20]) is None
+
+
+def test_a_jpeg_of_many_scans() -> None:
+    """Each scan takes as long as a picture, and a few bytes."""
+    content = encoded(".jpg", IMAGE, cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    scan = content.rindex(b"\xff\xda")
+    assert stored_size(content) == (40, 60)
+    assert stored_size(content[:-2] + content[scan:-2] * 100 + content[-2:]) is None
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_sizes(name: str) -> None:
     assert stored_size(FILES[name]) == (40, 60)

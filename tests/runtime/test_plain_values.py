@@ -52,3 +52,10 @@ def test_one_list_held_a_million_times_is_counted_as_such() -> None:
 def test_looks_into_every_container(value: object) -> None:
     with pytest.raises(ValueError, match="64 bits"):
         check_plain(value)
+
+
+def test_more_bits_where_they_are_allowed() -> None:
+    assert parse_json("[1" + "0" * 30 + "]", most_bits=1000) == [10**30]
+    for number in (2**1000, -(2**1000)):
+        with pytest.raises(ValueError, match="more than 1000 bits"):
+            parse_json(f"[{number}]", most_bits=1000)

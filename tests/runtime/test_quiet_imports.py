@@ -67,6 +67,7 @@ def test_the_user_decides_for_onnxruntime(tmp_path: Path) -> None:
         "print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
     assert run(code, tmp_path).strip() == "1"
+    assert run(code, tmp_path, ORT_DISABLE_TELEMETRY="").strip() == "1"  # unset, as containers do it
     assert run(code, tmp_path, ORT_DISABLE_TELEMETRY="0").strip() == "0"
 
 

@@ -163,6 +163,9 @@ def test_a_compiler_that_does_not_run(compiler: Compiler, monkeypatch: pytest.Mo
     monkeypatch.setenv("CXX", "no-such-compiler -m64")
     with pytest.raises(BackendError, match="CXX names no-such-compiler -m64, which is not there"):
         built_kernel()
+    monkeypatch.setenv("CXX", "'")
+    with pytest.raises(BackendError, match="CXX is ', which is no command"):
+        built_kernel()
 
 
 def test_a_cache_that_cannot_be_written(compiler: Compiler, tmp_path: Path) -> None:

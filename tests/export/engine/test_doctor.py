@@ -93,6 +93,19 @@ def test_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing.exit_code == 4
 
 
+def test_a_file_that_is_not_as_it_was_exported(dynamic_tiny: ExportResult, tmp_path: Path) -> None:
+    """A script that asks before it deploys learns it by the exit code."""
+    content = bytearray(dynamic_tiny.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path = tmp_path / "x.onnx"
+    path.write_bytes(content)
+    finished = CliRunner().invoke(cli.main, ["doctor", str(path)])
+    assert finished.exit_code == 4
+    assert "damaged or changed" in finished.stdout
+    assert "x.onnx is not as it was exported" in finished.stderr
+    assert CliRunner().invoke(cli.main, ["doctor", str(dynamic_tiny.path)]).exit_code == 0
+
+
 def test_a_bare_machine() -> None:
     """Without torch, onnx and the runtimes; nothing of them is imported."""
     code = """
