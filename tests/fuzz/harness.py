@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import signal
 import tempfile
 import traceback
@@ -22,6 +23,7 @@ from tests.fuzz.mutation import Mutator
 
 CASES_OF_WEIGHT_ONE = 100
 HANG_SECONDS = 15
+_OUT_OF_MEMORY = re.compile("out of memory|insufficient memory|allocate|bad_alloc", re.IGNORECASE)
 MEMORY_MARGIN = 4 * 2**30
 
 
@@ -95,7 +97,9 @@ def _run_case(target: Target, index: int, folder: Path, outcome: Outcome) -> Non
         with _limit():
             target.run(case)
         outcome.accepted += 1
-    except SparseDetrError:
+    except SparseDetrError as error:
+        if _OUT_OF_MEMORY.search(str(error)):  # refused when it was too late
+            outcome.failures.append(Failure(target.name, index, str(error)[:200], traceback.format_exc()))
         outcome.refused += 1
     except (Exception, Hang) as error:
         shown = f"{type(error).__name__}: {str(error)[:200]}"

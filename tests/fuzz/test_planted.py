@@ -42,6 +42,10 @@ def old_read_bytes(path: Path, most: int) -> bytes:
     return Path(path).read_bytes()
 
 
+def old_read_text(path: Path, most: int) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
 def old_console(*arguments: Any, **options: Any) -> Console:
     return Console(stderr=True, width=200)
 
@@ -74,6 +78,27 @@ FAULTS: dict[str, tuple[str, tuple[Patch, ...]]] = {
     "scores that are not finite": ("outputs", ((f"{PACKAGE}.postprocessing._check_finite", nothing),)),
     "score_threshold=None": ("call", ((f"{PACKAGE}.detector.check_score", given),)),
     "an array of colours": ("call", ((f"{PACKAGE}.detector.check_color", old_check_color),)),
+    "an image of 2.1e8 pixels in 30 kB": ("image", ((f"{PACKAGE}.images._check_size", nothing),)),
+    "a canvas of 2^32 pixels": (
+        "metadata",
+        ((f"{PACKAGE}.limits.canvas_fault", nothing),),
+    ),
+    "a sidecar that is a FIFO": (
+        "sidecar",
+        ((f"{PACKAGE}.engine_record.read_text", old_read_text), ("tests.fuzz.harness.HANG_SECONDS", 1)),
+    ),
+    "one number that is ten million": (
+        "checkpoint",
+        (
+            (f"{PACKAGE}.export.torch_file.check_view", nothing),
+            (f"{PACKAGE}.export.checkpoint_file.MOST_SHARING", 1e18),
+        ),
+    ),
+    "an image whose id is there twice": (
+        "annotations",
+        ((f"{PACKAGE}.benchmarks.coco_file._repetition", lambda dataset: ""),),
+    ),
+    "a name that drives the terminal": ("table", ((f"{PACKAGE}.cli_support.printable", given),)),
     "an image that is a FIFO": (
         "image",
         ((f"{PACKAGE}.images.read_bytes", old_read_bytes), ("tests.fuzz.harness.HANG_SECONDS", 1)),

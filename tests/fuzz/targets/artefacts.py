@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def check_metadata(metadata: Metadata) -> None:
     again = Metadata.from_json(metadata.to_json())
     assert dataclasses.astuple(again) == dataclasses.astuple(metadata)
     assert metadata.token_count < 2**31
+    assert metadata.height * metadata.width * metadata.batch[2] <= 2**30, "a warm-up would take 12 GB"
     assert metadata.num_keep() is None or 1 <= (metadata.num_keep() or 0) <= metadata.token_count
     gmacs = metadata.gmacs()
     assert gmacs is None or math.isfinite(gmacs)
@@ -161,6 +163,10 @@ def run_sidecar(case: Case) -> None:
             for key, value in document["engine"].items()
         }
     engine = case.folder / "x.engine"
+    if not case.mutated and case.mutator.chance(0.02):
+        engine = case.folder / "fifo.engine"
+        if not (case.folder / "fifo.engine.json").exists():
+            os.mkfifo(case.folder / "fifo.engine.json")
     (case.folder / "x.engine.json").write_bytes(case.mutator.json(document).encode("utf-8", "surrogatepass"))
     metadata, found = read_sidecar(engine)
     check_metadata(metadata)

@@ -51,12 +51,23 @@ def _files() -> tuple[bytes, ...]:
     return tuple(found)
 
 
+@functools.cache
+def _endless(count: int) -> bytes:
+    """One number that says to be ten million of them, ``count`` times under other names."""
+    tensors = {f"x{index}": torch.zeros(1).expand(10_000_000) for index in range(min(count, 100))}
+    file = io.BytesIO()
+    torch.save({"model": tensors}, file)
+    return file.getvalue()
+
+
 def run_file(case: Case) -> None:
     """``read_checkpoint``, both formats of ``torch.save``, and safetensors."""
     mutator = case.mutator
     path = case.folder / "x.pth"
     if case.mutated:
         content = mutator.data(mutator.pick(_files()))
+    elif mutator.chance(0.05):
+        content = _endless(mutator.pick((1, 10, 10_000)))
     elif mutator.chance(0.5):
         header = mutator.json(
             {"x": {"dtype": mutator.pick(("F32", "F8_E4M3", "x")), "shape": mutator.value(), "data_offsets": [0, 4]}}
@@ -71,6 +82,8 @@ def run_file(case: Case) -> None:
         )
     path.write_bytes(content)
     file = read_checkpoint(path)
+    taken = sum(tensor.numel() * tensor.element_size() for tensor in file.tensors.values())
+    assert taken <= 8 * len(content) + 2**20, f"{taken:,} bytes of tensors in a file of {len(content):,}"
     checked_arguments(file.args)
 
 

@@ -36,8 +36,17 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+@functools.cache
+def _bomb() -> bytes:
+    """A whole PNG of 30 kB with 2.1·10⁸ black pixels of one bit each."""
+    width, height = 14_000, 15_000
+    rows = zlib.compress(bytes((1 + width // 8) * height), 9)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+
+
 def _png(width: int, height: int, depth: int) -> bytes:
-    """A valid header, hardly any pixels; OpenCV gives a picture of that size all the same."""
+    """A valid header, and not the pixels that it speaks of."""
     header = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
     pixels = zlib.compress(b"\0" * 50_000)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
@@ -53,6 +62,8 @@ def _crafted(case: Case) -> bytes:
     sides = (0, 1, 7, 255, 30_000, 65_535, 1_000_000, 2**31 - 1)
     width, height = mutator.pick(sides), mutator.pick(sides)
     kind = mutator.random.randrange(6)
+    if mutator.chance(0.02):
+        return _bomb()
     if kind == 0:
         return _png(width, height, mutator.pick((8, 16, 1)))
     if kind == 1:

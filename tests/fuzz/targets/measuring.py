@@ -14,7 +14,7 @@ from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate
 from sparse_detr_deploy.benchmarks.compare import Limits, compare
 from sparse_detr_deploy.benchmarks.results import Report
 from sparse_detr_deploy.benchmarks.table import comparison_table, results_table
-from sparse_detr_deploy.cli_support import console_for_people
+from sparse_detr_deploy.cli_support import console_for_people, printable
 from sparse_detr_deploy.detections import Detections
 from tests.benchmarks.conftest import make_report, make_row
 from tests.fuzz.harness import Case, Target
@@ -66,6 +66,8 @@ def run_annotations(case: Case) -> None:
     file.write_bytes(case.mutator.json(document).encode("utf-8", "surrogatepass"))
     annotations = Annotations.read(file, images)
     assert all(path.resolve().is_relative_to(images.resolve()) for path in annotations.paths.values()), "outside"
+    images_named = [image["id"] for image in annotations.dataset["images"]]
+    assert len(set(images_named)) == len(images_named), "an image that counts twice"
     one = Detections(
         np.array([[1, 1, 5, 6]], dtype=np.float32),
         np.array([0.9], dtype=np.float32),
@@ -100,12 +102,27 @@ def run_results(case: Case) -> None:
 
 def run_table(case: Case) -> None:
     """Names, as artefacts and devices may have them, in tables: all of a name is shown."""
-    name = case.mutator.pick(("a[/]b", "[red]x[/red]", "[bold", "x[1]", "\\[x]", "a[b]c[/b]", ":smile:", "[link=x]y"))
+    name = case.mutator.pick(
+        (
+            "a[/]b",
+            "[red]x[/red]",
+            "[bold",
+            "x[1]",
+            "\\[x]",
+            "a[b]c[/b]",
+            ":smile:",
+            "[link=x]y",
+            "a\x1b[2Jb",
+            "a\u202eb",
+        )
+    )
     name = f"{case.mutator.pick(('', 'r50_'))}{name}"
     row = make_row(name=name, runtime={"backend": name if case.mutator.chance(0.5) else "onnxruntime"})
     report = make_report(row, make_row(name="other"))
     for table in (results_table(report), comparison_table(compare(report, report, Limits(0.05, 0.001)))):
-        assert name in _shown(table), f"{name} is not shown as it is"
+        shown = _shown(table)
+        assert printable(name) in shown, f"{name} is not shown as it is"
+        assert not {"\x1b", "\u202e"} & set(shown), "text that drives the terminal"
 
 
 def _shown(table: Table) -> str:
