@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_detr_deploy.benchmarks.accuracy import Accuracy, Annotations, import_pycocotools, measure_accuracy
-from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime, line_up
+from sparse_detr_deploy.benchmarks.contenders import Contender, Runtime, is_engine, line_up
 from sparse_detr_deploy.benchmarks.engine_bench import EngineBench
 from sparse_detr_deploy.benchmarks.engine_timing import DEFINITIONS, EngineResult
 from sparse_detr_deploy.benchmarks.environment import describe_environment, load_average
@@ -19,7 +19,8 @@ from sparse_detr_deploy.benchmarks.memory import DEFINITION, DEVICE_DEFINITION, 
 from sparse_detr_deploy.benchmarks.results import Report, Row
 from sparse_detr_deploy.benchmarks.timing import WINDOW_TOLERANCE
 from sparse_detr_deploy.detector import Detector
-from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.errors import ArtefactError, InputError
+from sparse_detr_deploy.onnx_digest import check_digest
 from sparse_detr_deploy.preprocessing import fitted_size
 
 Say = Callable[[str], None]
@@ -77,6 +78,7 @@ def run(
         BackendError: the backend is missing or fails.
     """
     contenders = line_up(paths, settings.keep_ratios, settings.batch)
+    _check_digests(contenders, warn)
     left_out: list[str] = []
 
     def leave_out(text: str) -> None:
@@ -189,6 +191,16 @@ def _row(
         accuracy=None if accuracy is None else accuracy.to_dict(),
         engine=engine,
     )
+
+
+def _check_digests(contenders: Sequence[Contender], warn: Say) -> None:
+    """Warn of files that are not as they were exported: damaged, or changed on purpose, as a quantiser does."""
+    for path, metadata in {contender.path: contender.metadata for contender in contenders}.items():
+        if not is_engine(path) and metadata.digest:  # of an engine it is checked where it is loaded
+            try:
+                check_digest(path)
+            except ArtefactError as error:
+                warn(str(error))
 
 
 def _described(

@@ -12,13 +12,14 @@ from click.testing import CliRunner, Result
 
 from sparse_detr_deploy.benchmarks import running
 from sparse_detr_deploy.benchmarks.cli import main
-from sparse_detr_deploy.benchmarks.contenders import Contender
+from sparse_detr_deploy.benchmarks.contenders import Contender, line_up
 from sparse_detr_deploy.benchmarks.memory import Peaks
 from sparse_detr_deploy.benchmarks.results import Report
 from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from sparse_detr_deploy.preprocessing import fitted_size
 from tests.benchmarks.conftest import make_row
+from tests.conftest import Export
 
 
 def bench(*arguments: object) -> Result:
@@ -82,3 +83,15 @@ def test_images_of_a_padded_file_keep_what_they_show(artefacts: dict[str, Path])
     contender = dataclasses.replace(contender, metadata=dense, keep_ratio=None)
     row = running._row(contender, {"backend": "x"}, make_row().samples_ms, Peaks(1.0), None, None, sizes)
     assert (row.kept, row.gmacs) == (426, dense.gmacs())
+
+
+def test_a_file_that_is_not_as_it_was_exported_is_reported(export_tiny: Export, tmp_path: Path) -> None:
+    content = bytearray(export_tiny().path.read_bytes())
+    whole, damaged = tmp_path / "whole.onnx", tmp_path / "damaged.onnx"
+    whole.write_bytes(content)
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    warnings: list[str] = []
+    running._check_digests(line_up([whole, damaged], (), None), warnings.append)
+    assert len(warnings) == 1
+    assert "damaged.onnx is not as it was exported" in warnings[0]
