@@ -1,0 +1,23 @@
+"""A small network, and its official file."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
+from sparse_detr_deploy.modeling import SparseDETR, build_model
+from tests.export.hostile_checkpoints import CONFIG
+
+
+@pytest.fixture(scope="module")
+def network() -> SparseDETR:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_model(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def official(network: SparseDETR, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = save_official_checkpoint(network, tmp_path_factory.mktemp("official") / "x.pth")
+    return path.read_bytes()
