@@ -162,10 +162,10 @@ def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, **options
     from sparse_detr_deploy.tokens import check_keep_ratio
 
     ratios = [check_keep_ratio(ratio) for ratio in options["keep_ratios"]]
-    check_picture(output)
     files = list_images(images)
     if output.resolve() in [file.resolve() for file in files]:
         raise InputError(f"{output} is one of the images: write the picture to another --output")
+    check_picture(output)
     found = readable_images(files, lambda text: click.echo(printable(f"left out: {text}"), err=True))
     shown = [image for _, image in itertools.islice(found, options["count"])]
     draw_picture(artefact, load_checkpoint(checkpoint), shown, ratios, output, options["min_score"])

@@ -59,7 +59,6 @@ def test_counts(counts: list[int], images: Tensor, tiny_model: SparseDETR) -> No
 
 
 @pytest.mark.parametrize("sizes", [None, SIZES])
-def test_a_number_in_a_text_is_that_number(sizes: Tensor | None, images: Tensor, tiny_model: SparseDETR) -> None:
-    with torch.no_grad():
-        expected, found = (tiny_model(images, sizes, ratio).selected_tokens for ratio in (0.3, "0.3"))
-    assert torch.equal(expected, found)
+def test_a_number_in_a_text_is_refused(sizes: Tensor | None, images: Tensor, tiny_model: SparseDETR) -> None:
+    with torch.no_grad(), pytest.raises(InputError, match="'0.3', but it is a share of the tokens"):
+        tiny_model(images, sizes, "0.3")
