@@ -24,6 +24,7 @@ _TURNS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  #
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 TERMINATED_EXIT_CODE = 143
+CHILDREN_TIMEOUT = 10.0  # seconds that child processes have to do what Ctrl-C does
 EXIT_CODES = (
     "Exit codes: 0 done, 2 unusable input, 3 checkpoint, 4 artefact, 5 verification, 6 output cannot be written, "
     "7 runtime backend, 8 regression, 9 training diverged, 130 interrupted, 143 terminated."
@@ -114,10 +115,15 @@ def _interrupts_on_sigterm() -> Iterator[list[int]]:
         terminated.append(number)
         interrupt = signal.getsignal(signal.SIGINT)
         # a terminal sends Ctrl-C to the processes that this one started as well, and it would wait for them
-        for child in multiprocessing.active_children():
+        children = multiprocessing.active_children()
+        for child in children:
             if child.pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGTERM if interrupt is signal.SIG_IGN else signal.SIGINT)
+        # Python now and then loses a Ctrl-C that comes while it imports: KeyboardInterrupt in a callback is ignored
+        insist = threading.Timer(CHILDREN_TIMEOUT, _terminate, (children,))
+        insist.daemon = True
+        insist.start()
         if callable(interrupt):
             interrupt(signal.SIGINT, frame)
         else:  # Ctrl-C is ignored, or left to the system
@@ -128,3 +134,9 @@ def _interrupts_on_sigterm() -> Iterator[list[int]]:
         yield terminated
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(children: list[multiprocessing.process.BaseProcess]) -> None:
+    for child in children:
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or was closed
+            child.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,11 +36,16 @@ def terminated(folder: Path, body: str = WAIT, before: str = "") -> subprocess.C
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "now\n"
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "now\n"
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # of a program that hangs nothing stays
+            os.killpg(process.pid, signal.SIGKILL)
     return subprocess.CompletedProcess([], process.returncode, stdout, stderr)
 
 
@@ -99,6 +105,23 @@ def test_processes_that_were_started_end_too(interrupt: str, tmp_path: Path) -> 
         "        child.start(); time.sleep(0.5); print('now', flush=True); child.join()"
     )
     done = terminated(tmp_path, body, f"signal.signal(signal.SIGINT, {interrupt})")
+    assert done.returncode == 143
+    assert "terminated; nothing half-written is left\n" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_processes_that_ctrl_c_does_not_end_are_terminated(tmp_path: Path) -> None:
+    """Python now and then loses a Ctrl-C that comes while it imports; the program would wait for ever."""
+    deaf = "import signal, time; signal.signal(2, signal.SIG_IGN); print('now', flush=True); time.sleep(600)"
+    body = (
+        f"child = multiprocessing.get_context('spawn').Process(target=exec, args=({deaf!r},))\n"
+        "        child.start()\n"
+        "        try: child.join()\n"
+        "        finally: child.join()"  # as a pool's clean-up does
+    )
+    before = "from sparse_detr_deploy import cli_support; cli_support.CHILDREN_TIMEOUT = 0.5"
+    done = terminated(tmp_path, body, before)
     assert done.returncode == 143
     assert "terminated; nothing half-written is left\n" in done.stderr
     assert list(tmp_path.iterdir()) == []
