@@ -138,8 +138,10 @@ def read_values(path: Path) -> Any:
         found = read_content(file, size)
         check_plain(found.content, _MOST_VALUES)
         known: dict[StoredTensor, Tensor] = {}
+        left = MOST_SHARING * size  # bytes that may be read
 
         def filled(value: Any) -> Any:
+            nonlocal left
             if isinstance(value, dict):
                 return {key: filled(item) for key, item in value.items()}
             if isinstance(value, (list, tuple)):
@@ -150,7 +152,8 @@ def read_values(path: Path) -> Any:
                 raise ValueError(f"it holds a {type(value).__name__}")
             stored = found.locate("a tensor", value)
             if stored not in known:
-                if sum(other.nbytes for other in known) + stored.nbytes > MOST_SHARING * size:
+                left -= stored.nbytes
+                if left < 0:
                     raise ValueError("it describes more tensors than it holds")
                 known[stored] = stored.read(file)
             return known[stored]

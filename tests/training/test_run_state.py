@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.export.stored_tensor import StoredTensor
 from sparse_detr_deploy.training.run_state import read_state, write_state
 
 CPU = torch.device("cpu")
@@ -64,6 +65,19 @@ def deep(path: Path) -> None:
     for _ in range(200):
         value = [value]
     torch.save({"config": CONFIG, "model": value}, path)
+
+
+def test_the_work_grows_with_the_number_of_tensors_and_not_with_its_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of 16 MB may hold 100,000 tensors."""
+    storage, counted = torch.arange(300.0), []
+    real = StoredTensor.nbytes.fget  # type: ignore[attr-defined]
+    monkeypatch.setattr(StoredTensor, "nbytes", property(lambda self: counted.append(self) or real(self)))
+    state: dict[str, Any] = {"config": CONFIG, "seconds": 1.5, "step": 3, "phase": "training", "images": 48}
+    write_state(tmp_path / "state.pt", {**state, "views": [storage[index : index + 1] for index in range(300)]})
+    read_state(tmp_path / "state.pt", CONFIG, CPU)
+    assert len(counted) == 300
 
 
 @pytest.mark.parametrize("write", [fifo, endless, huge, deep], ids=lambda write: write.__name__)
