@@ -35,6 +35,7 @@ def reports_errors(function: _Function) -> _Function:
     """Turn an error of the toolkit into its message and exit code; anything else is a bug and keeps its traceback.
 
     SIGTERM (``docker stop``, ``timeout``, a cancelled CI job) ends the program as Ctrl-C does, with its own exit code.
+    Processes that :mod:`multiprocessing` started end with it, those that do not within ten seconds by SIGTERM.
     """
 
     @functools.wraps(function)
@@ -121,9 +122,10 @@ def _interrupts_on_sigterm() -> Iterator[list[int]]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child.pid, signal.SIGTERM if interrupt is signal.SIG_IGN else signal.SIGINT)
         # Python now and then loses a Ctrl-C that comes while it imports: KeyboardInterrupt in a callback is ignored
-        insist = threading.Timer(CHILDREN_TIMEOUT, _terminate, (children,))
-        insist.daemon = True
-        insist.start()
+        if children:
+            insist = threading.Timer(CHILDREN_TIMEOUT, _terminate, (children,))
+            insist.daemon = True
+            insist.start()
         if callable(interrupt):
             interrupt(signal.SIGINT, frame)
         else:  # Ctrl-C is ignored, or left to the system
