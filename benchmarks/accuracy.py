@@ -19,6 +19,7 @@ from sparse_detr_deploy.detector import Detector
 from sparse_detr_deploy.errors import BackendError, InputError
 from sparse_detr_deploy.file_names import inner_path_fault
 from sparse_detr_deploy.images import Image, readable_images
+from sparse_detr_deploy.short_repr import short_repr
 
 _METRICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
@@ -67,7 +68,7 @@ def _place(name: str, folder: Path, index: int, source: Path) -> Path:
     fault = inner_path_fault(name)
     if fault is not None:
         raise InputError(
-            f"entry {index} of 'images' in {source} names no file in the folder of images ({name[:100]!r}: {fault}): "
+            f"entry {index} of 'images' in {source} names no file in the folder of images ({short_repr(name)}: {fault}): "
             "file names must be relative to it"
         )
     return folder / name

@@ -11,6 +11,7 @@ from sparse_detr_deploy.benchmarks.json_check import Fields, fault_of, is_number
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.regular_files import read_bytes
+from sparse_detr_deploy.short_repr import short_repr
 
 _MOST_BYTES = 2**30  # the annotations of COCO's training images are 0.45 GB
 _MOST_BITS = 1000  # of whole numbers in fields that nobody reads; those that count are checked one by one
@@ -99,10 +100,5 @@ def _repetition(dataset: dict[str, Any]) -> str:
         for index, entry in enumerate(dataset[key], start=1):
             before = first.setdefault(of(entry), index)
             if before != index:
-                return f"entry {index} of {key!r} has the {field} {_short(entry[field])} of entry {before}"
+                return f"entry {index} of {key!r} has the {field} {short_repr(entry[field])} of entry {before}"
     return ""
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"

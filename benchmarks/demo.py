@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sparse_detr_deploy.benchmarks.cli import check_outputs, run_with_progress, write_outputs
-from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, reports_errors
+from sparse_detr_deploy.cli_support import EXIT_CODES, console_for_people, progress_line, reports_errors
 from sparse_detr_deploy.errors import BackendError, InputError
 
 if TYPE_CHECKING:
@@ -123,8 +123,6 @@ def _export(
     console: Console,
 ) -> list[ExportResult]:
     """One artefact for each of :data:`RHOS` and a dynamic one, the last; verified on the first images."""
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
     from sparse_detr_deploy.export.pipeline import export_artefacts
     from sparse_detr_deploy.export.spec import ExportSpec
     from sparse_detr_deploy.export.verification import read_verification_images
@@ -132,9 +130,8 @@ def _export(
     def tell(text: str) -> None:
         console.print(f"left out: {text}", markup=False)
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("reading images")
+    with progress_line(console) as progress:
+        progress("reading images")
         # the dynamic file first: its verification at ρ = 1 needs the most memory, and exports leave the heap larger
         ratios = [ExportSpec(height, width, rho=rho, class_names=names) for rho in RHOS]
         dynamic, *fixed = export_artefacts(
@@ -143,7 +140,7 @@ def _export(
             output,
             overwrite=True,
             images=read_verification_images(images, tell),
-            progress=lambda message: bar.update(task, description=message),
+            progress=progress,
         )
     exported = [*fixed, dynamic]
     for result in exported:

@@ -17,6 +17,7 @@ from sparse_detr_deploy.benchmarks.timing import STABLE, Stability, Statistics, 
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.regular_files import read_text
+from sparse_detr_deploy.short_repr import short_repr
 
 KIND = "sparse_detr_deploy.benchmark"
 SCHEMA_VERSION = 1
@@ -148,7 +149,9 @@ class Report:
             raise InputError(f"{path} holds no results of sparse-detr-bench run: write them with its option --json")
         version: Any = document.get("schema_version")
         if not is_whole(version) or version < 1:
-            raise InputError(f"the results {path} are damaged (their schema is {version!r}): run the benchmark again")
+            raise InputError(
+                f"the results {path} are damaged (their schema is {short_repr(version)}): run the benchmark again"
+            )
         if version > SCHEMA_VERSION:
             raise InputError(
                 f"{path} has results of schema {version}; this version reads up to "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from sparse_detr_deploy.export.safetensors_file import read_header
 from sparse_detr_deploy.export.stored_tensor import StoredTensor
 from sparse_detr_deploy.export.torch_file import LEGACY, MOST_SHARING, ZIP, TorchContent, read_content
 from sparse_detr_deploy.export.zip_records import TorchScriptError
+from sparse_detr_deploy.hashing import sha256_of_rest
 from sparse_detr_deploy.plain_values import check_plain, parse_json
 from sparse_detr_deploy.regular_files import open_regular, read_text
 from sparse_detr_deploy.short_repr import short_repr, shown_name
@@ -66,14 +66,11 @@ class OpenCheckpoint:
 
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the file."""
-        digest = hashlib.sha256()
         try:
             self._file.seek(0)
-            while chunk := self._file.read(1 << 20):
-                digest.update(chunk)
+            return sha256_of_rest(self._file)
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read ({_reason(error)})") from None
-        return digest.hexdigest()
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:

@@ -90,7 +90,7 @@ class Unmade:
     @property
     def is_tensor(self) -> bool:
         """Whether it would have been a tensor: sparse, quantised, nested, of a subclass, …"""
-        return "_rebuild_" in self.name or self.name.endswith((".Tensor", "Tensor"))
+        return "_rebuild_" in self.name or self.name.endswith("Tensor")
 
 
 @dataclasses.dataclass

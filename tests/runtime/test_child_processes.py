@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sparse_detr_deploy import child_processes
+from tests.sources import package_sources
 
 FILE = Path(child_processes.__file__)
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
@@ -106,12 +107,7 @@ def test_the_case_is_a_real_one(hostile_folder: Path, tmp_path: Path) -> None:
 
 
 def test_every_process_is_started_so() -> None:
-    root = Path(__file__).parents[2]
-    sources = [
-        path for folder in ("sparse_detr_deploy", "export", "benchmarks") for path in (root / folder).rglob("*.py")
-    ]
-    assert len(sources) > 100
-    for path in sources:
+    for path in package_sources():
         text = path.read_text(encoding="utf-8")
         assert path.name == FILE.name or "[sys.executable" not in text, f"{path}: use child_command"
         starts = "get_context(" in text or "multiprocessing.spawn(" in text
