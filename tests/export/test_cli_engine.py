@@ -21,6 +21,7 @@ from sparse_detr_deploy.export.engine.publishing import publish_pair
 from sparse_detr_deploy.export.pipeline import ExportResult
 from tests.conftest import Export
 from tests.export.engine.rtx import export_program, rtx_environment
+from tests.failing_calls import fail_once
 
 SIZE = ("--size", "96x128", "--num-detections", "20")
 RTX = ("--engine", "tensorrt-rtx")
@@ -177,15 +178,7 @@ def publish(engine: Path, interrupted: bool = False, overwrite: bool = False) ->
 def test_engine_and_sidecar_appear_together(failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the second cannot be renamed, the first goes again."""
     engine = tmp_path / "x.engine"
-    real, done = os.link, []
-
-    def link(source: Path, target: Path) -> None:
-        done.append(target)
-        if len(done) == failing + 1:
-            raise OSError(28, "No space left on device")
-        real(source, target)
-
-    monkeypatch.setattr(os, "link", link)
+    done = fail_once(monkeypatch, os, "link", failing)
     with pytest.raises(OutputError, match="no space"):
         publish(engine)
     assert files(tmp_path) == []
@@ -200,15 +193,7 @@ def test_an_old_pair_stays(failing: int, tmp_path: Path, monkeypatch: pytest.Mon
     engine.write_bytes(b"old")
     sidecar = tmp_path / "x.engine.json"
     sidecar.write_text("old")
-    real, done = os.replace, []
-
-    def replace(source: Path, target: Path) -> None:
-        done.append(target)
-        if len(done) == failing + 1:
-            raise OSError(28, "No space left on device")
-        real(source, target)
-
-    monkeypatch.setattr(os, "replace", replace)
+    fail_once(monkeypatch, os, "replace", failing)
     with pytest.raises(OutputError, match="no space"):
         publish(engine, overwrite=True)
     assert files(tmp_path) == ["x.engine", "x.engine.json"]

@@ -19,6 +19,7 @@ from sparse_detr_deploy.errors import InputError, OutputError
 from sparse_detr_deploy.training.cli import main
 from sparse_detr_deploy.training.coco import coco_dataset, write_dataset
 from sparse_detr_deploy.training.scenes import SceneSpec, render_scene
+from tests.failing_calls import fail_once
 
 SPEC = SceneSpec(height=96, width=96, objects=(1, 3), sizes=(12, 48))
 
@@ -198,17 +199,7 @@ def test_the_old_one_comes_back(
     """Whichever of the renames fails: old folder aside, new folder, annotations."""
     write_dataset(tmp_path, SPEC, "val", 3)
     before = _tree(tmp_path)
-    name, failing = call
-    real, done = getattr(os, name), 0
-
-    def fails_once(source: Path, target: Path) -> None:
-        nonlocal done
-        done += 1
-        if done == failing + 1:
-            raise error
-        real(source, target)
-
-    monkeypatch.setattr(os, name, fails_once)
+    fail_once(monkeypatch, os, *call, error)
     with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OutputError):
         write_dataset(tmp_path, SPEC, "val", 2, overwrite=True)
     assert _tree(tmp_path) == before

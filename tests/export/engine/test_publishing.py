@@ -9,6 +9,7 @@ import pytest
 
 from sparse_detr_deploy.errors import OutputError
 from sparse_detr_deploy.export.engine.publishing import publish_pair
+from tests.failing_calls import fail_once
 
 NAMES = ("x.engine", "x.engine.json")
 
@@ -41,17 +42,7 @@ def test_where_one_cannot_be_renamed_all_is_as_before(
 ) -> None:
     for name in before:
         (tmp_path / name).write_text("old")
-    name, failing = call
-    real, done = getattr(os, name), 0
-
-    def fails_once(source: Path, target: Path) -> None:
-        nonlocal done
-        done += 1
-        if done == failing + 1:
-            raise error
-        real(source, target)
-
-    monkeypatch.setattr(os, name, fails_once)
+    fail_once(monkeypatch, os, *call, error)
     with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OutputError):
         write(tmp_path, "new")
     assert contents(tmp_path) == dict.fromkeys(before, "old")
