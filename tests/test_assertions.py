@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.sources import package_sources
 
 
 def _narrows(test: ast.expr) -> bool:
@@ -19,8 +18,7 @@ def _narrows(test: ast.expr) -> bool:
 def test_assertions_only_narrow_types() -> None:
     found = [
         (path, node)
-        for folder in ("sparse_detr_deploy", "export", "benchmarks")
-        for path in (ROOT / folder).rglob("*.py")
+        for path in package_sources()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Assert)
     ]

@@ -178,16 +178,14 @@ def _check_record(record: EngineRecord) -> None:
     ", ".join(record.targets)
     assert record.flavour in ("tensorrt", "tensorrt-rtx")
     assert all(isinstance(text, str) for text in (record.version, record.sha256, record.onnx_sha256, record.precision))
-    assert all(isinstance(count, int) for count in record.layer_types.values())
-    assert sum(count for kinds in record.products.values() for count in kinds.values()) >= 0
-    assert record.workspace_mib is None or record.workspace_mib >= 0
+    for counts in (record.layer_types, *record.products.values(), record.inspected or {}):
+        assert all(type(count) is int and count >= 0 for count in counts.values())
+    assert record.workspace_mib is None or record.workspace_mib >= 1
     if record.plugin is not None:
         assert type(record.plugin.serialized) is bool
         library = record.plugin.library
         assert library not in ("", ".", "..")
         assert not _FORBIDDEN & set(library)
-    if record.inspected is not None:
-        assert all(isinstance(count, int) for count in record.inspected.values())
 
 
 TARGETS = (
