@@ -10,14 +10,14 @@ import torch
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.modeling import SparseDETR, build_model, sparse_config
 
-ARCHITECTURES = {"r50": "resnet50", "swint": "swin-t"}
+ARCHITECTURES = {"r50": "resnet50", "swint": "swin-t", "thin18": "thin-resnet18"}
 
 
 def random_model(architecture: str, seed: int = 0, rho: float = 0.3, **changes: Any) -> SparseDETR:
     """A network of the published shape with weights drawn by tensor name and ``seed``, scaled so that activations stay finite.
 
     Args:
-        architecture: ``r50`` or ``swint``.
+        architecture: ``r50``, ``swint`` or ``thin18`` (the backbone of the demo).
         seed: the same seed gives the same weights on every machine.
         rho: trained keep ratio; 0 for a dense encoder.
         changes: fields of :class:`~sparse_detr_deploy.modeling.ModelConfig` to set otherwise.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
-from sparse_detr_deploy.export.pipeline import ExportResult, export_artefacts
+from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.export.random_weights import random_model
 from sparse_detr_deploy.export.spec import ExportSpec
 from sparse_detr_deploy.modeling import SparseDETR
+from tests import export_cache
 
 SIZE = (96, 128)
 TINY = {
@@ -66,16 +69,24 @@ def hostile_folder(tmp_path: Path) -> Path:
     return folder
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        export_cache.remove_old()
+    elif "OMP_NUM_THREADS" not in os.environ:  # one of several processes: threads of each would wait for each other
+        os.environ["OMP_NUM_THREADS"] = "1"
+        torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> SparseDETR:
-    """ResNet-50 with 2+2 narrow layers, 20 queries, 5 classes, ρ 0.3."""
-    return random_model("r50", 0, **TINY)
+    """A thin ResNet-18 with 2+2 narrow layers, 20 queries, 5 classes, ρ 0.3."""
+    return random_model("thin18", 0, **TINY)
 
 
 @pytest.fixture(scope="session")
 def dense_model() -> SparseDETR:
     """The same with a dense encoder."""
-    return random_model("r50", 0, rho=0.0, **TINY)
+    return random_model("thin18", 0, rho=0.0, **TINY)
 
 
 @pytest.fixture(scope="session")
@@ -91,17 +102,15 @@ def dynamic_tiny(export_tiny: Export) -> ExportResult:
 
 
 @pytest.fixture(scope="session")
-def export_tiny(tiny_model: SparseDETR, tmp_path_factory: pytest.TempPathFactory) -> Export:
-    """Export ``tiny_model`` for 96×128, verified, with 20 detections; fields of ``ExportSpec`` may be given. Cached."""
-    done: dict[tuple[tuple[str, Any], ...], ExportResult] = {}
+def export_tiny(tiny_model: SparseDETR) -> Export:
+    """Export ``tiny_model`` for 96×128, verified, with 20 detections; fields of ``ExportSpec`` may be given.
+
+    The files are shared by every test: copy one before you change it.
+    """
 
     def export(**changes: Any) -> ExportResult:
-        key = tuple(sorted(changes.items()))
-        if key not in done:
-            fields = {"num_detections": 20, "rho": None if changes.get("dynamic_rho") else 0.3, **changes}
-            height, width = fields.pop("size", SIZE)
-            folder = tmp_path_factory.mktemp("artefact")
-            done[key] = export_artefacts(tiny_model, [ExportSpec(height, width, **fields)], folder)[0]
-        return done[key]
+        fields = {"num_detections": 20, "rho": None if changes.get("dynamic_rho") else 0.3, **changes}
+        height, width = fields.pop("size", SIZE)
+        return export_cache.exported(tiny_model, ExportSpec(height, width, **fields))
 
     return export

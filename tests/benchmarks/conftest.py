@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,28 +11,34 @@ import pytest
 
 from sparse_detr_deploy.benchmarks.measuring import Samples
 from sparse_detr_deploy.benchmarks.results import Report, Row
-from sparse_detr_deploy.export import ExportSpec, artefact_name, export_onnx
+from sparse_detr_deploy.export import ExportSpec, load_checkpoint
+from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.export.random_weights import random_model
+from sparse_detr_deploy.models import digits_checkpoint
 from sparse_detr_deploy.synthetic_image import synthetic_image
+from tests import export_cache
 
 SIZE = (128, 160)
 
 
 @pytest.fixture(scope="session")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Tiny exported files: ``fixed`` at ρ 0.3, ``dynamic``, ``dense`` (batch 1 to 2)."""
+    """Tiny exported files in one folder: ``fixed`` at ρ 0.3, ``dynamic``, ``dense`` (batch 1 to 2)."""
     folder = tmp_path_factory.mktemp("artefacts")
-    tiny = {"enc_layers": 1, "dec_layers": 1, "num_queries": 20}
-    sparse, dense = random_model("r50", 0, **tiny), random_model("r50", 0, rho=0.0, **tiny)
-    paths = {}
-    for name, model, spec in (
-        ("fixed", sparse, ExportSpec(*SIZE, rho=0.3)),
-        ("dynamic", sparse, ExportSpec(*SIZE, dynamic_rho=True)),
-        ("dense", dense, ExportSpec(*SIZE, batch=(1, 1, 2))),
-    ):
-        paths[name] = folder / f"{artefact_name(model.config, spec)}.onnx"
-        paths[name].write_bytes(export_onnx(model, spec).SerializeToString())
-    return paths
+    tiny = {"enc_layers": 1, "dec_layers": 1, "num_queries": 20, "hidden_dim": 64, "dim_feedforward": 64}
+    sparse, dense = random_model("thin18", 0, **tiny), random_model("thin18", 0, rho=0.0, **tiny)
+    made = {
+        "fixed": export_cache.exported(sparse, ExportSpec(*SIZE, rho=0.3)),
+        "dynamic": export_cache.exported(sparse, ExportSpec(*SIZE, dynamic_rho=True)),
+        "dense": export_cache.exported(dense, ExportSpec(*SIZE, batch=(1, 1, 2))),
+    }
+    return {name: Path(shutil.copy(result.path, folder)) for name, result in made.items()}
+
+
+@pytest.fixture(scope="session")
+def digits_artefact() -> ExportResult:
+    """The shipped checkpoint at ρ 0.3, for 160×160."""
+    return export_cache.exported(load_checkpoint(digits_checkpoint()), ExportSpec(160, 160, rho=0.3))
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from sparse_detr_deploy.benchmarks.kept_tokens import draw_kept_tokens
 from sparse_detr_deploy.benchmarks.running import RunSettings, run
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
-from sparse_detr_deploy.export.pipeline import export_artefacts
-from sparse_detr_deploy.export.spec import ExportSpec
+from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.models import digits_checkpoint
 from sparse_detr_deploy.training.coco import write_dataset
@@ -82,14 +81,13 @@ def test_a_folder_of_an_earlier_demo_is_used_again(tmp_path: Path, monkeypatch: 
     assert "holiday.jpg in it" in result.stderr
 
 
-def test_average_precision_of_the_exported_file_is_that_of_torch(tmp_path: Path) -> None:
+def test_average_precision_of_the_exported_file_is_that_of_torch(digits_artefact: ExportResult, tmp_path: Path) -> None:
     """A mistake in any stage, from the checkpoint to the boxes in pixels, shows as AP."""
     config, count = read_config(digits_checkpoint().with_suffix(".toml")), 40
     model = load_checkpoint(digits_checkpoint())
     annotations = write_dataset(tmp_path, config.scenes, "val", count, config.val_seed)
-    artefact = export_artefacts(model, [ExportSpec(160, 160, rho=0.3)], tmp_path)[0].path
     settings = RunSettings(warmup=0, rounds=3, images=tmp_path / "val", annotations=annotations)
-    accuracy = run([artefact], settings).rows[0].accuracy
+    accuracy = run([digits_artefact.path], settings).rows[0].accuracy
     assert accuracy is not None
     expected = evaluate_scenes(
         model, [render_scene(config.scenes, "val", config.val_seed, i) for i in range(count)], 0.3

@@ -79,10 +79,10 @@ def test_a_run_of_engines_and_files(
     assert result.exit_code == 0, result.stderr
     report = Report.read(tmp_path / "results.json")
     assert [(row.name, row.rho, row.runtime["backend"]) for row in report.rows] == [
-        ("r50_rho30_128x160", 0.3, "tensorrt"),
-        ("r50_rhodyn_128x160", 0.1, "tensorrt"),
-        ("r50_rhodyn_128x160", 0.5, "tensorrt"),
-        ("r50_rho30_128x160 (2)", 0.3, "onnxruntime"),
+        ("thin18_rho30_128x160", 0.3, "tensorrt"),
+        ("thin18_rhodyn_128x160", 0.1, "tensorrt"),
+        ("thin18_rhodyn_128x160", 0.5, "tensorrt"),
+        ("thin18_rho30_128x160 (2)", 0.3, "onnxruntime"),
     ]
     assert report.rows[0].sha256 == sha256_of(engines["fixed"])
     assert report.rows[3].engine is None

@@ -84,13 +84,10 @@ def test_what_cannot_be_drawn(export_tiny: Export, tiny_checkpoint: Path, images
     assert not list(tmp_path.glob("a.*"))
 
 
-def test_a_checkpoint_of_another_artefact(tiny_checkpoint: Path, images: Path, tmp_path: Path) -> None:
-    from sparse_detr_deploy.export.checkpoint import load_checkpoint
-    from sparse_detr_deploy.export.pipeline import export_artefacts
-    from sparse_detr_deploy.export.spec import ExportSpec
-    from sparse_detr_deploy.models import digits_checkpoint
-
-    artefact = export_artefacts(load_checkpoint(digits_checkpoint()), [ExportSpec(160, 160, rho=0.3)], tmp_path)[0]
+def test_a_checkpoint_of_another_artefact(
+    tiny_checkpoint: Path, digits_artefact: ExportResult, images: Path, tmp_path: Path
+) -> None:
+    artefact = digits_artefact
     result = draw(artefact.path, tiny_checkpoint, images, tmp_path / "a.jpg")
     assert result.exit_code == 2
     assert "exported from digits.pth, not from tiny.pth" in result.stderr

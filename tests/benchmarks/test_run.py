@@ -50,10 +50,10 @@ def test_rows(results: tuple[Path, Result], artefacts: dict[str, Path]) -> None:
     assert result.exit_code == 0, result.stderr
     report = Report.read(folder / "results.json")
     assert [(row.name, row.rho, row.kept) for row in report.rows] == [
-        ("r50_rho30_128x160", 0.3, 128),
-        ("r50_rhodyn_128x160", 0.1, 43),
-        ("r50_rhodyn_128x160", 0.5, 214),
-        ("r50_dense_128x160_b1-2", None, 426),
+        ("thin18_rho30_128x160", 0.3, 128),
+        ("thin18_rhodyn_128x160", 0.1, 43),
+        ("thin18_rhodyn_128x160", 0.5, 214),
+        ("thin18_dense_128x160_b1-2", None, 426),
     ]
     gmacs = [row.gmacs or 0 for row in report.rows]
     assert gmacs[1] < gmacs[0] < gmacs[2]
@@ -103,7 +103,7 @@ def test_plot(results: tuple[Path, Result]) -> None:
 def test_table_is_for_people(results: tuple[Path, Result]) -> None:
     result = results[1]
     assert result.stdout == ""
-    assert "r50_dense_128x160_b1-2" in result.stderr
+    assert "thin18_dense_128x160_b1-2" in result.stderr
     assert "1.00×" in result.stderr
 
 
@@ -151,7 +151,7 @@ def test_a_full_disk_does_not_lose_the_table(
 
     monkeypatch.setattr("sparse_detr_deploy.export.publish.os.replace", full)
     result = bench(artefacts["fixed"], "--rounds", 1, "--warmup", 0, "--json", tmp_path / "results.json")
-    refused(result, 6, "no space left", "p50", "r50_rho30_128x160")
+    refused(result, 6, "no space left", "p50", "thin18_rho30_128x160")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,7 +248,10 @@ def test_read_only_folder(artefacts: dict[str, Path], tmp_path: Path) -> None:
 def test_a_copy_gets_a_name_of_its_own(artefacts: dict[str, Path], tmp_path: Path) -> None:
     copy = shutil.copy(artefacts["fixed"], tmp_path)
     result = bench(artefacts["fixed"], copy, "--rounds", 1, "--warmup", 0, "--json", "-")
-    assert [row["name"] for row in json.loads(result.stdout)["rows"]] == ["r50_rho30_128x160", "r50_rho30_128x160 (2)"]
+    assert [row["name"] for row in json.loads(result.stdout)["rows"]] == [
+        "thin18_rho30_128x160",
+        "thin18_rho30_128x160 (2)",
+    ]
 
 
 def test_running_needs_no_torch(artefacts: dict[str, Path]) -> None:

@@ -52,7 +52,7 @@ def test_times_outlive_the_accuracy(
     result = bench(artefacts["fixed"], artefacts["dense"], *arguments, *outputs)
     assert result.exit_code == exit_code, result.output
     assert "p50" in result.stderr
-    assert "r50_dense_128x160_b1-2" in result.stderr
+    assert "thin18_dense_128x160_b1-2" in result.stderr
     report = Report.read(tmp_path / "kept.json")
     assert [(len(row.samples_ms.inference), row.accuracy) for row in report.rows] == [(2, None)] * 2
     assert report.left_out[-1] == mark

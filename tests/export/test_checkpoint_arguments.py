@@ -22,6 +22,7 @@ from tests.export.test_checkpoint import (
     saved_bare,
 )
 
+RESNET = {"backbone": "resnet50"}
 HEADS = {"nheads": 8, "dilation": False}  # what no tensor tells, of any ResNet
 CHOICE = {"num_queries": 20, "eff_specific_head": False}  # the same, of any two-stage model
 
@@ -34,8 +35,8 @@ CHOICE = {"num_queries": 20, "eff_specific_head": False}  # the same, of any two
         ({**ONE_STAGE, "nheads": 4, "enc_n_points": 2}, {"enc_n_points": 2, "dilation": False}),
         ({**ONE_STAGE, "nheads": 4, "dec_n_points": 3}, {"dec_n_points": 3, "dilation": False}),
         ({**ONE_STAGE, "nheads": 1, "enc_n_points": 3, "dec_n_points": 5}, {"dilation": False}),
-        ({**ONE_STAGE, "dilation": True}, {**HEADS, "dilation": True}),
-        ({**ONE_STAGE, "dilation": True, "num_feature_levels": 1}, {**HEADS, "dilation": 1}),
+        ({**ONE_STAGE, **RESNET, "dilation": True}, {**HEADS, "dilation": True}),
+        ({**ONE_STAGE, **RESNET, "dilation": True, "num_feature_levels": 1}, {**HEADS, "dilation": 1}),
         ({**ONE_STAGE, "backbone": "swin-t"}, {"nheads": 8}),
         ({**PLAIN_TWO_STAGE, "eff_specific_head": True}, {**HEADS, **CHOICE, "eff_specific_head": True}),
         (PLAIN_TWO_STAGE, {**HEADS, **CHOICE}),
@@ -54,15 +55,15 @@ def test_a_bare_state_dict_with_what_its_tensors_do_not_tell(
 @pytest.mark.parametrize(
     ("changes", "args", "missing"),
     [
-        (ONE_STAGE, None, HEADS),
-        ({**ONE_STAGE, "nheads": 4, "enc_n_points": 4}, None, HEADS),
-        ({**ONE_STAGE, "dilation": True}, {"nheads": 8, "lr": 1e-4}, {"dilation": False}),
+        ({**ONE_STAGE, **RESNET}, None, HEADS),
+        ({**ONE_STAGE, **RESNET, "nheads": 4, "enc_n_points": 4}, None, HEADS),
+        ({**ONE_STAGE, **RESNET, "dilation": True}, {"nheads": 8, "lr": 1e-4}, {"dilation": False}),
         (ONE_STAGE, {"dilation": False, "nheads": None}, {"nheads": 8}),
         ({**ONE_STAGE, "backbone": "swin-t"}, None, {"nheads": 8}),
-        ({}, None, {"rho": 0.3, **HEADS, "num_queries": 300, "eff_specific_head": True}),
-        ({"num_queries": 50}, {"rho": 0.3}, {**HEADS, "num_queries": 300, "eff_specific_head": True}),
+        (RESNET, None, {"rho": 0.3, **HEADS, "num_queries": 300, "eff_specific_head": True}),
+        ({**RESNET, "num_queries": 50}, {"rho": 0.3}, {**HEADS, "num_queries": 300, "eff_specific_head": True}),
         ({"num_queries": 50}, {**HEADS, **CHOICE}, {"rho": 0.3}),
-        ({**PLAIN_TWO_STAGE, "eff_specific_head": True}, {"lr": 1}, {**HEADS, **CHOICE, "num_queries": 300}),
+        ({**PLAIN_TWO_STAGE, **RESNET, "eff_specific_head": True}, {"lr": 1}, {**HEADS, **CHOICE, "num_queries": 300}),
         (PLAIN_TWO_STAGE, {**HEADS, "num_queries": 20, "two_stage": True}, {"eff_specific_head": False}),
         ({"rho": 0.0}, {**HEADS, "eff_specific_head": True}, {"num_queries": 300}),
     ],

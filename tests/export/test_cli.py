@@ -44,12 +44,12 @@ def test_files_table_and_json(tiny_checkpoint: Path, tmp_path: Path) -> None:
     result = export(tiny_checkpoint, "--rho", 0.1, "--rho", "dynamic", "--rho", 0.1, *options)
     assert result.exit_code == 0, result.output
     documents = json.loads(result.stdout)
-    assert files(out) == ["r50_rho10_96x128.onnx", "r50_rhodyn_96x128.onnx"]
+    assert files(out) == ["thin18_rho10_96x128.onnx", "thin18_rhodyn_96x128.onnx"]
     assert [document["path"] for document in documents] == [str(out / name) for name in files(out)]
     assert [document["rho"] for document in documents] == [0.1, 0.3]
     assert all(document["verification"]["score"] <= 1e-3 for document in documents)
     assert "Verified and written" in result.stderr
-    with Detector.load(out / "r50_rhodyn_96x128.onnx") as detector:
+    with Detector.load(out / "thin18_rhodyn_96x128.onnx") as detector:
         found = detector(synthetic_image(0, 120, 160), keep_ratio=0.2)
         assert set(found.names) <= {"cat", "dog", "bird", "N/A", "ρ"}
     again = export(tiny_checkpoint, "--rho", 0.1, "--output", out, "--size", SIZE, "--num-detections", 20)
@@ -61,10 +61,13 @@ def test_the_trained_ratio_is_the_default(tiny_checkpoint: Path, tmp_path: Path)
     result = export(tiny_checkpoint, "--output", tmp_path, "--size", SIZE, "--num-detections", 20)
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert files(tmp_path) == ["r50_rho30_96x128.onnx"]
+    assert files(tmp_path) == ["thin18_rho30_96x128.onnx"]
 
 
-def test_images_to_verify_on(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_images_to_verify_on(
+    tiny_checkpoint: Path, tmp_path: Path, export_tiny: Export, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "export_onnx", lambda model, spec: onnx.load(export_tiny().path))
     folder = tmp_path / "images"
     folder.mkdir()
     cv2.imwrite(str(folder / "good.png"), synthetic_image(3, 90, 150))
@@ -166,8 +169,8 @@ def test_what_was_published_before_a_failure(
     options = ("--output", tmp_path, "--size", SIZE, "--num-detections", 20, *(["--json"] if as_json else []))
     result = export(tiny_checkpoint, "--rho", 0.3, "--rho", 0.4, *options)
     assert result.exit_code == 7
-    assert result.stderr.index("Verified and written") < result.stderr.index("error: r50_rho40_96x128")
-    assert files(tmp_path) == ["r50_rho30_96x128.onnx"]
+    assert result.stderr.index("Verified and written") < result.stderr.index("error: thin18_rho40_96x128")
+    assert files(tmp_path) == ["thin18_rho30_96x128.onnx"]
     if as_json:
         assert [document["path"] for document in json.loads(result.stdout)] == [str(tmp_path / files(tmp_path)[0])]
     else:
@@ -231,11 +234,15 @@ def test_a_read_only_output(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: 
     assert "Permission denied" in result.stderr
 
 
-def program(prelude: str, checkpoint: Path, folder: Path) -> subprocess.Popen[str]:
-    """The program in a process of its own, after ``prelude``; writes to ``folder / "out"``."""
+def program(prelude: str, checkpoint: Path, folder: Path, graph: Path | None = None) -> subprocess.Popen[str]:
+    """The program in a process of its own, after ``prelude``; writes to ``folder / "out"``.
+
+    Where what is tested comes after the export, ``graph`` is a file that stands for what PyTorch would give.
+    """
+    ready = f"pipeline.export_onnx = lambda model, spec: onnx.load({str(graph)!r})\n" if graph else ""
     command = (
-        "import resource, signal, sys, sparse_detr_deploy.export.pipeline as pipeline\n"
-        f"{prelude}\n"
+        "import onnx, resource, signal, sys, sparse_detr_deploy.export.pipeline as pipeline\n"
+        f"{ready}{prelude}\n"
         "sys.argv = ['sparse-detr-export', *sys.argv[1:]]\n"
         "from sparse_detr_deploy.export.cli import main\n"
         "main()\n"
@@ -261,7 +268,7 @@ def left_over(folder: Path) -> list[str]:
 FULL = (
     "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     "def fill(*arguments):\n"
-    "    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000_000, 40_000_000))\n"
+    "    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))\n"
 )
 
 
@@ -276,13 +283,13 @@ FULL = (
             "    fill()\n"
             "    return result\n"
             "pipeline.verify = verified",
-            r"no space left for .*r50_rho30_96x128\.onnx \(File too large\)",
+            r"no space left for .*thin18_rho30_96x128\.onnx \(File too large\)",
         ),
     ],
     ids=["temporary file", "the file itself"],
 )
-def test_a_full_disk(place: str, message: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
-    process = program(FULL + place, tiny_checkpoint, tmp_path)
+def test_a_full_disk(place: str, message: str, tiny_checkpoint: Path, export_tiny: Export, tmp_path: Path) -> None:
+    process = program(FULL + place, tiny_checkpoint, tmp_path, export_tiny().path)
     _, stderr = process.communicate(timeout=300)
     assert process.returncode == 6, stderr
     assert re.search(message, stderr), stderr
@@ -296,7 +303,9 @@ MOMENTS = ["export_onnx", "verify", "verify_file"]
 
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize(("number", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
-def test_interrupted(number: str, code: int, word: str, moment: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_interrupted(
+    number: str, code: int, word: str, moment: str, tiny_checkpoint: Path, export_tiny: Export, tmp_path: Path
+) -> None:
     prelude = (
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where tests run in the background
         f"function = pipeline.{moment}\n"
@@ -305,7 +314,8 @@ def test_interrupted(number: str, code: int, word: str, moment: str, tiny_checkp
         "    while True: function(*arguments, **named)\n"  # so that the signal surely meets it
         f"pipeline.{moment} = announced"
     )
-    process = program(prelude, tiny_checkpoint, tmp_path)
+    graph = None if moment == "export_onnx" else export_tiny().path
+    process = program(prelude, tiny_checkpoint, tmp_path, graph)
     assert process.stdout is not None
     assert process.stdout.readline() == "now\n"
     time.sleep(0.3)

@@ -42,7 +42,7 @@ def test_from_a_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     finished = export_program(*arguments, "--json")
     assert finished.returncode == 0, finished.stderr
     (document,) = json.loads(finished.stdout)
-    names = ["r50_rho30_96x128.engine", "r50_rho30_96x128.engine.json", "r50_rho30_96x128.onnx"]
+    names = ["thin18_rho30_96x128.engine", "thin18_rho30_96x128.engine.json", "thin18_rho30_96x128.onnx"]
     assert files(out) == names
     assert [Path(path).name for path in (document["path"], document["engine"]["path"])] == [names[2], names[0]]
     assert document["engine"]["onnx_sha256"] == document["sha256"]
@@ -64,7 +64,7 @@ def test_from_an_exported_file_without_torch(export_tiny: Export, tmp_path: Path
         [sys.executable, "-c", code, *arguments], env=rtx_environment(), capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
-    metadata, _ = read_sidecar(tmp_path / "r50_rho30_96x128.engine")
+    metadata, _ = read_sidecar(tmp_path / "thin18_rho30_96x128.engine")
     assert metadata == export_tiny().metadata
 
 
@@ -115,7 +115,7 @@ def test_more_detections_than_topk_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_opened")
-@pytest.mark.parametrize("name", ["r50_rho30_96x128.engine", "r50_rho30_96x128.engine.json"])
+@pytest.mark.parametrize("name", ["thin18_rho30_96x128.engine", "thin18_rho30_96x128.engine.json"])
 def test_files_that_are_there(name: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / name).write_text("precious")
     result = program(tiny_checkpoint, "--output", tmp_path, *SIZE, *RTX)

@@ -84,7 +84,7 @@ def test_inputs_of_a_dynamic_file(dynamic_tiny: ExportResult) -> None:
 def test_metadata(export_tiny: Export, tiny_model: SparseDETR) -> None:
     result = export_tiny(batch=(2, 3, 4))
     metadata = result.metadata
-    assert result.path.name == f"{metadata.name}.onnx" == "r50_rho30_96x128_b2-4.onnx"
+    assert result.path.name == f"{metadata.name}.onnx" == "thin18_rho30_96x128_b2-4.onnx"
     assert result.sha256 == sha256_of(result.path)
     assert (metadata.height, metadata.width, metadata.rho, metadata.batch) == (96, 128, 0.3, (2, 3, 4))
     assert metadata.level_shapes == tiny_model.level_shapes(96, 128)
@@ -148,10 +148,9 @@ def test_any_rho(rho: float, dynamic_runners: list[OnnxRuntimeRunner], tiny_mode
         np.testing.assert_allclose(runner.run(feed)["scores"][0], expected.values, atol=1e-4)
 
 
-def test_padded_batches_give_what_each_image_gives_alone(tiny_model: SparseDETR, tmp_path: Path) -> None:
+def test_padded_batches_give_what_each_image_gives_alone(export_tiny: Export) -> None:
     """Per-image ρ, masks and valid ratios, with one file for every ρ."""
-    spec = ExportSpec(*SIZE, dynamic_rho=True, padded=True, batch=(1, 2, 3), num_detections=20)
-    result = export_artefacts(tiny_model, [spec], tmp_path)[0]
+    result = export_tiny(dynamic_rho=True, padded=True, batch=(1, 2, 3))
     assert result.verification.batches == [1, 2, 3]
     images = [synthetic_image(1, 96, 128), synthetic_image(2, 96, 70), synthetic_image(3, 50, 128)]
     for native in (False, True):
@@ -165,7 +164,7 @@ def test_padded_batches_give_what_each_image_gives_alone(tiny_model: SparseDETR,
 
 def test_two_files_of_one_name_are_refused_before_the_work(tiny_model: SparseDETR, tmp_path: Path) -> None:
     specs = [ExportSpec(*SIZE, rho=rho, num_detections=20) for rho in (0.3, 0.3 + 1e-9)]
-    with pytest.raises(InputError, match=r"r50_rho30_96x128\.onnx"):
+    with pytest.raises(InputError, match=r"thin18_rho30_96x128\.onnx"):
         export_artefacts(tiny_model, specs, tmp_path / "out", progress=fail)
     assert not (tmp_path / "out").exists()
 
@@ -188,10 +187,10 @@ def test_nothing_is_begun_when_one_file_is_refused(wrong: dict, tiny_model: Spar
 
 def test_files_that_are_there_are_not_written_over(tiny_model: SparseDETR, tmp_path: Path) -> None:
     specs = [ExportSpec(*SIZE, rho=rho, num_detections=20) for rho in (0.1, 0.3)]
-    (tmp_path / "r50_rho30_96x128.onnx").write_bytes(b"old")
-    with pytest.raises(OutputError, match=r"r50_rho30_96x128\.onnx exists already.*--force"):
+    (tmp_path / "thin18_rho30_96x128.onnx").write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"thin18_rho30_96x128\.onnx exists already.*--force"):
         export_artefacts(tiny_model, specs, tmp_path, progress=fail)
-    assert (tmp_path / "r50_rho30_96x128.onnx").read_bytes() == b"old"
+    assert (tmp_path / "thin18_rho30_96x128.onnx").read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -267,7 +266,7 @@ def test_the_very_bytes_that_are_published_are_run(
     spec = ExportSpec(*SIZE, rho=0.3, num_detections=20, **FORMS[form])
     assert len(export_artefacts(tiny_model, [spec], tmp_path / "good")) == 1
     monkeypatch.setattr(pipeline, "set_metadata", tampered)
-    with pytest.raises(VerificationError, match=f"r50_rho30_96x128.*{message}"):
+    with pytest.raises(VerificationError, match=f"thin18_rho30_96x128.*{message}"):
         export_artefacts(tiny_model, [spec], tmp_path / "bad")
     assert list((tmp_path / "bad").iterdir()) == []
 
@@ -281,8 +280,8 @@ def test_what_was_published_before_a_failure_is_told(
     told: list[ExportResult] = []
     with pytest.raises(BackendError):
         export_artefacts(tiny_model, specs, tmp_path, published=told.append)
-    assert [result.path.name for result in told] == ["r50_rho30_96x128.onnx"]
-    assert [path.name for path in tmp_path.iterdir()] == ["r50_rho30_96x128.onnx"]
+    assert [result.path.name for result in told] == ["thin18_rho30_96x128.onnx"]
+    assert [path.name for path in tmp_path.iterdir()] == ["thin18_rho30_96x128.onnx"]
 
 
 def test_a_canvas_whose_file_would_be_too_large(tiny_model: SparseDETR, tmp_path: Path) -> None:
@@ -308,9 +307,9 @@ def test_a_graph_that_is_not_valid(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_dense_files(dense_model: SparseDETR, tmp_path: Path) -> None:
-    result = export_artefacts(dense_model, [ExportSpec(*SIZE, num_detections=20)], tmp_path)[0]
-    assert result.path.name == "r50_dense_96x128.onnx"
+def test_dense_files(dense_result: ExportResult) -> None:
+    result = dense_result
+    assert result.path.name == "thin18_dense_96x128.onnx"
     assert result.metadata.rho is None
     assert result.metadata.num_keep() is None
     assert result.verification.keep_ratios == []

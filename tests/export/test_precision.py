@@ -69,7 +69,10 @@ def test_weights_are_half(half_graph: onnx.ModelProto, half_file: ExportResult, 
     for tensor in half_graph.graph.initializer:
         sizes[tensor.data_type] += onnx.numpy_helper.to_array(tensor).nbytes
     assert sizes[FLOAT] < 0.02 * sizes[HALF]
-    assert half_file.path.stat().st_size < 0.55 * export_tiny().path.stat().st_size
+    single = sum(
+        onnx.numpy_helper.to_array(tensor).nbytes for tensor in onnx.load(export_tiny().path).graph.initializer
+    )
+    assert export_tiny().path.stat().st_size - half_file.path.stat().st_size > 0.45 * single
 
 
 def test_layers_are_half(half_graph: onnx.ModelProto, tiny_model: SparseDETR) -> None:
@@ -126,7 +129,7 @@ def test_the_model_itself_stays_float32(tiny_model: SparseDETR) -> None:
 
 def test_name_and_metadata(half_file: ExportResult) -> None:
     metadata = half_file.metadata
-    assert half_file.path.name == f"{metadata.name}.onnx" == "r50_rho30_96x128_fp16.onnx"
+    assert half_file.path.name == f"{metadata.name}.onnx" == "thin18_rho30_96x128_fp16.onnx"
     assert metadata.precision == "float16"
     verification = metadata.verification
     assert 0 < verification["score"] <= FLOAT16.score
@@ -160,21 +163,21 @@ def test_every_form_is_verified(form: str, export_tiny: Export) -> None:
     result = export_tiny(precision="fp16", **FORMS[form])
     model = onnx.load(result.path)
     onnx.checker.check_model(model, full_check=True)
-    assert outputs(onnx.shape_inference.infer_shapes(model), "Conv") == {HALF: 53 + 4}
+    assert outputs(onnx.shape_inference.infer_shapes(model), "Conv") == {HALF: 21 + 4}
     assert 0 < result.verification.score <= FLOAT16.score
 
 
 SINGLE = {"two_stage": False, "eff_query_init": False, "eff_specific_head": False, "use_enc_aux_loss": False}
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
     "dense": ("r50", {"rho": 0.0}),
-    "one stage": ("r50", {"rho": 0.0, **SINGLE, "with_box_refine": False}),
-    "one stage, refining": ("r50", {"rho": 0.0, **SINGLE, "refine_references": True}),
-    "two stages, shared heads": ("r50", {"rho": 0.0, **SINGLE, "two_stage": True, "with_box_refine": False}),
+    "one stage": ("thin18", {"rho": 0.0, **SINGLE, "with_box_refine": False}),
+    "one stage, refining": ("thin18", {"rho": 0.0, **SINGLE, "refine_references": True}),
+    "two stages, shared heads": ("thin18", {"rho": 0.0, **SINGLE, "two_stage": True, "with_box_refine": False}),
     "Swin-T": ("swint", {}),
 }
 
 
-SLOW = ("dense", "one stage, refining")
+SLOW = ("dense", "Swin-T")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +226,7 @@ def test_the_mean_over_the_tokens_does_not_overflow(tiny_model: SparseDETR) -> N
         "transformer.encoder.layers.0.self_attn.value_proj.weight",
         "transformer.decoder.layers.0.cross_attn.attention_weights.weight",
         "transformer.level_embed",
-        "backbone.0.body.layer4.2.conv3.weight",
+        "backbone.0.body.layer4.1.conv2.weight",
     ],
 )
 def test_a_parameter_that_was_not_carried_over_is_found(

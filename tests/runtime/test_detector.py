@@ -261,7 +261,7 @@ def test_closing(export_tiny: Export) -> None:
         with pytest.raises(BackendError, match="closed"):
             call()
     detector.close()
-    assert detector.metadata.name == "r50_rho30_96x128"
+    assert detector.metadata.name == "thin18_rho30_96x128"
 
 
 def test_raw_artefacts_give_the_same_detections(export_tiny: Export, detector: Detector) -> None:

@@ -367,5 +367,5 @@ def test_a_gpu_that_failed_for_good_is_still_given_back(make: Make, machine: Mac
 
 def test_the_fake_sidecar_is_one(make: Make) -> None:
     metadata, record = read_sidecar(make())
-    assert metadata.name == "r50_rho30_96x128"
+    assert metadata.name == "thin18_rho30_96x128"
     assert record.targets == ("sm89",)

@@ -148,7 +148,7 @@ def test_wrong_inputs_and_closing(backend: str, export_tiny: Export) -> None:
     runner = open_runner(export_tiny(inline_functions=True).path, backend, num_threads=1)
     good = np.zeros((1, 3, 96, 128), dtype=np.float32)
     for feed, message in (
-        ({}, "the inputs are none, but r50_rho30_96x128_inlined takes images"),
+        ({}, "the inputs are none, but thin18_rho30_96x128_inlined takes images"),
         ({"images": good, "image_sizes": good}, "the inputs are images, image_sizes, but"),
         (None, "the inputs are a NoneType"),
         ({"images": None}, "images is a NoneType"),
