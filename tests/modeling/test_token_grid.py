@@ -56,6 +56,13 @@ def test_padding_is_what_nearest_neighbours_say(padded: TokenGrid) -> None:
     torch.testing.assert_close(padded.valid_ratios, torch.tensor([[[1.0, 1.0]] * 4, ratios]))
 
 
+@pytest.mark.parametrize(("size", "tokens"), [((48, 72), 6 * 9), ((49, 72), 7 * 9), ((48, 73), 6 * 10), ((1, 1), 1)])
+def test_a_token_is_image_where_its_first_pixel_is(size: tuple[int, int], tokens: int) -> None:
+    valid = padded_grid(SHAPES[:1], 8, CANVAS, torch.tensor([size])).valid_tokens
+    assert valid is not None
+    assert valid.tolist() == [tokens]
+
+
 def test_reference_points_are_of_the_canvas_of_each_level(padded: TokenGrid) -> None:
     # the token in row 3 and column 5 of the first level lies at 5.5/9, 3.5/7 of the image
     x, y = 5.5 / 9, 3.5 / 7
