@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from sparse_detr_deploy.modeling import ModelConfig, SparseDETR
 from sparse_detr_deploy.modeling.backbones import build_backbone
 from sparse_detr_deploy.modeling.backbones.thin_resnet import WIDTHS
 from tests import networks, transformers_names
-
-transformers = pytest.importorskip("transformers")
 
 TOLERANCE = 5e-5  # of the largest magnitude
 SIZES = torch.tensor([[64, 83], [49, 96]])
