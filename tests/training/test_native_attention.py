@@ -11,6 +11,7 @@ from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.modeling.ops import ms_deform_attn
 from sparse_detr_deploy.training import native_attention
 from sparse_detr_deploy.training.native_attention import native_ms_deform_attn
+from tests.closeness import assert_close_to_scale
 
 SHAPES = ((3, 4), (2, 2))
 
@@ -51,10 +52,10 @@ def test_the_kernel_gives_the_twins_values_and_gradients(channels: int, referenc
         tensor.requires_grad_()
     arriving = torch.randn(2, 7, 3 * channels, generator=torch.Generator().manual_seed(1))
     found, expected = (attend(inputs[0], SHAPES, *inputs[1:]) for attend in (native_ms_deform_attn, ms_deform_attn))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert_close_to_scale(found.detach(), expected.detach(), 1e-4)
     gradients = [torch.autograd.grad(output, inputs, arriving) for output in (found, expected)]
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    for name, one, other in zip(("value", "references", "offsets", "logits"), *gradients, strict=True):
+        assert_close_to_scale(one, other, 1e-4, name=f"the gradients by {name}")
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
