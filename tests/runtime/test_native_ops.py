@@ -205,14 +205,28 @@ def test_samples_that_are_not_numbers_or_far_away_count_nothing(library) -> None
         assert np.abs(kernel.run(None, feed)[0]).max() == 0
 
 
+# one less of each of the first four dimensions
+SHORTER = tuple(lambda array, axis=axis: np.delete(array, 0, axis) for axis in range(4))
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("spatial_shapes", lambda array: array + 1, "add up"),
         ("spatial_shapes", lambda array: array * 0, "no tokens"),
-        ("attention_logits", lambda array: array[..., :-1], "attention_logits"),
-        ("sampling_offsets", lambda array: array[:1], "sampling_offsets"),
+        ("spatial_shapes", lambda array: -array, "no tokens"),  # which add up
+        ("spatial_shapes", lambda array: array * [[2**20, 1], [1, 1]], "no tokens or too many"),
+        ("spatial_shapes", lambda array: array * [[1, 2**20], [1, 1]], "no tokens or too many"),
+        ("spatial_shapes", lambda array: array[:, [0, 1, 1]], "spatial_shapes"),
+        *(("attention_logits", change, "attention_logits") for change in SHORTER[:4]),
+        *(("sampling_offsets", change, "sampling_offsets") for change in (SHORTER[0], *SHORTER[2:4])),
+        ("sampling_offsets", lambda array: array[:, :-1], "attention_logits"),  # which give no longer the queries
+        ("sampling_offsets", lambda array: array[..., :-1, :], "attention_logits"),
+        ("sampling_offsets", lambda array: array[..., [0, 1, 1]], "sampling_offsets"),
         ("reference_points", lambda array: array[:, :-1], "reference_points"),
+        ("reference_points", lambda array: array[[0, 1, 1]], "reference_points"),
+        ("reference_points", lambda array: array[:, :, [0, 1, 1]], "reference_points"),
+        ("reference_points", lambda array: array[..., [0, 1, 1]], "reference_points"),
     ],
 )
 def test_shapes_that_do_not_fit_are_an_error(kernel, name, change, message) -> None:
