@@ -2,7 +2,8 @@
 
 Rounding grows with the numbers that are added, not with their sum, so it is held against the largest magnitude of the
 whole result. An absolute tolerance, or one for each element, fails where numbers are large (as on another instruction
-set, which adds in another order) and says little where they are small.
+set, which adds in another order) and says little where they are small. The fractions in the tests are about ten times
+the largest share seen on AVX2 and AVX-512 with one and with two threads: 1e-5 for one op, more for a whole network.
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ def written_out(value, shapes, reference, offsets, logits):
 def test_attention_twin_and_body_agree_with_the_equation(seed, shapes, batch, heads, points, box, shared):
     case = attention_case(seed, shapes, batch=batch, heads=heads, points=points, box=box, shared=shared)
     expected = written_out(*case)
-    assert_close_to_scale(ms_deform_attn(*case), expected, 1e-4, largest(case))
-    assert_close_to_scale(body_of(case), expected, 1e-4, largest(case))
+    assert_close_to_scale(ms_deform_attn(*case), expected, 1e-5, largest(case))
+    assert_close_to_scale(body_of(case), expected, 1e-5, largest(case))
 
 
 def test_attention_far_outside_gives_zero():

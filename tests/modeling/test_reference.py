@@ -38,8 +38,8 @@ def test_state_dict_has_the_official_keys(case: str, model: SparseDETR) -> None:
 
 def test_raw_outputs(case: str, output: DetectorOutput) -> None:
     arrays = reference.load_case(case)
-    assert_close_to_scale(output.pred_logits, arrays["pred_logits"], 1e-4)
-    assert_close_to_scale(output.pred_boxes, arrays["pred_boxes"], 1e-4)
+    assert_close_to_scale(output.pred_logits, arrays["pred_logits"], 2e-4)
+    assert_close_to_scale(output.pred_boxes, arrays["pred_boxes"], 5e-5)
 
 
 def test_selected_tokens(case: str, output: DetectorOutput) -> None:
@@ -48,7 +48,7 @@ def test_selected_tokens(case: str, output: DetectorOutput) -> None:
         return
     arrays = reference.load_case(case)
     assert output.selected_tokens is not None
-    assert_close_to_scale(output.token_scores, arrays["mask_prediction"], 1e-4)
+    assert_close_to_scale(output.token_scores, arrays["mask_prediction"], 2e-5)
     for index, selected in enumerate(output.selected_tokens):
         np.testing.assert_array_equal(np.unique(selected), arrays[f"kept_tokens_{index}"])
 
@@ -71,7 +71,7 @@ def test_folding_batch_norms_changes_nothing() -> None:
         fold_batch_norms(model)
         after = model.backbone[0]["body"](images)
     for level, (one, other) in enumerate(zip(before, after, strict=True)):
-        assert_close_to_scale(other, one, 1e-4, name=f"level {level}")
+        assert_close_to_scale(other, one, 3e-5, name=f"level {level}")
 
 
 def test_keep_ratio_of_one_keeps_every_token() -> None:

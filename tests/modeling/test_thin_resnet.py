@@ -47,7 +47,7 @@ def test_folding_batch_norms_changes_nothing() -> None:
         after = body(images)
     assert not any(isinstance(module, FrozenBatchNorm2d) for module in body.modules())
     for one, other in zip(before, after, strict=True):
-        assert_close_to_scale(other, one, 1e-4)
+        assert_close_to_scale(other, one, 1e-5)
 
 
 def test_multiply_adds_are_those_of_its_convolutions() -> None:

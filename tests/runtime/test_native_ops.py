@@ -153,7 +153,7 @@ def test_kernel_equals_the_twin(library, seed, shapes, batch, heads, channels, p
     )
     feed = feed_of(case)
     found = session(library, feed).run(None, feed)[0]
-    assert_close_to_scale(found, ms_deform_attn(*case), 1e-4, largest(case))
+    assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 12, 16, 20, 28, 31, 32, 40, 48, 64, 65])
@@ -163,7 +163,7 @@ def test_every_way_of_adding_up_channels(library, channels) -> None:
         case = attention_case(channels, [(5, 7), (3, 4), (2, 2), (1, 1)], queries=9, channels=channels, points=points)
         feed = feed_of(case)
         found = session(library, feed).run(None, feed)[0]
-        assert_close_to_scale(found, ms_deform_attn(*case), 1e-4, largest(case))
+        assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
 
 
 @pytest.mark.parametrize(("levels", "points"), [(4, 4), (3, 3), (8, 9)])
@@ -174,7 +174,7 @@ def test_logits_beyond_what_an_exponential_holds(library, levels, points, shift)
     case = (value, shapes, reference, offsets, logits * 60 + shift)
     feed = feed_of(case)
     found = session(library, feed).run(None, feed)[0]
-    assert_close_to_scale(found, ms_deform_attn(*case), 1e-4, largest(case))
+    assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
 
 
 @pytest.mark.parametrize("channels", [5, 32])
@@ -187,7 +187,7 @@ def test_all_levels_and_points_that_a_checkpoint_may_have(library, levels, point
     case = attention_case(levels, shapes, queries=40, channels=channels, points=points, box=box)
     feed = feed_of(case)
     found = session(library, feed).run(None, feed)[0]
-    assert_close_to_scale(found, ms_deform_attn(*case), 1e-4, largest(case))
+    assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
 
 
 @pytest.mark.parametrize(("levels", "points", "message"), [(9, 4, "1 to 8 levels"), (2, 65, "1 to 64 points")])
@@ -241,7 +241,7 @@ def test_two_threads_share_a_session(kernel) -> None:
     expected = ms_deform_attn(*case).numpy()
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: kernel.run(None, feed_of(case))[0], range(8)):
-            assert_close_to_scale(found, expected, 1e-4, largest(case))
+            assert_close_to_scale(found, expected, 1e-5, largest(case))
 
 
 @pytest.mark.parametrize(("system", "built"), [("linux", 1), ("darwin", 1), ("win32", 0)])

@@ -53,10 +53,10 @@ def test_the_kernel_gives_the_twins_values_and_gradients(channels: int, referenc
         tensor.requires_grad_()
     arriving = torch.randn(2, 7, 3 * channels, generator=torch.Generator().manual_seed(1))
     found, expected = (attend(inputs[0], SHAPES, *inputs[1:]) for attend in (native_ms_deform_attn, ms_deform_attn))
-    assert_close_to_scale(found.detach(), expected.detach(), 1e-4)
+    assert_close_to_scale(found.detach(), expected.detach(), 1e-5)
     gradients = [torch.autograd.grad(output, inputs, arriving) for output in (found, expected)]
     for name, one, other in zip(("value", "references", "offsets", "logits"), *gradients, strict=True):
-        assert_close_to_scale(one, other, 1e-4, name=f"the gradients by {name}")
+        assert_close_to_scale(one, other, 1e-5, name=f"the gradients by {name}")
 
 
 def test_a_sample_that_is_no_number_counts_nothing() -> None:
