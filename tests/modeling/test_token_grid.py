@@ -140,6 +140,14 @@ def test_proposals(grid: TokenGrid, row: int, tokens: list[Token]) -> None:
     assert (found[~proposes] == 1e4).all()
 
 
+def test_tokens_within_a_hundredth_of_the_rim_propose_nothing() -> None:
+    """The first centre of 49 lies at 0.0102, that of 51 at 0.0098."""
+    proposes = full_grid(((49, 51),), DIM).is_proposal.view(49, 51)
+    expected = torch.ones(49, 51)
+    expected[:, [0, -1]] = 0
+    assert torch.equal(proposes, expected)
+
+
 def test_a_canvas_that_is_filled_needs_no_masks() -> None:
     """The first image fills it: the grid for all sizes says the same."""
     for name in ("position", "proposals", "is_proposal"):
