@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy import Detections
+from tests.closeness import assert_close_to_scale
 
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 
@@ -34,9 +35,9 @@ def assert_same_detections(expected: Arrays, found: Arrays, score: float = 1e-3,
                 assert own_score <= other[0].min() + score, f"label {label}, score {own_score}, box {own_box}"
 
 
-def assert_same_raw(expected: NDArray[Any], found: NDArray[Any], tolerance: float = 2e-3) -> None:
+def assert_same_raw(expected: NDArray[Any], found: NDArray[Any], fraction: float = 1e-4) -> None:
     """Rows [Q, n] are the same in some order."""
     distance = np.abs(expected[:, None] - found[None]).max(axis=2)
     nearest = distance.argmin(axis=1)
     assert len(set(nearest.tolist())) == len(expected)
-    assert distance.min(axis=1).max() <= tolerance
+    assert_close_to_scale(found[nearest], expected, fraction)

@@ -32,6 +32,8 @@ def attention_case(
     shared: bool = False,
     float_reference: bool = False,
     reach: float = 3.0,
+    sharpness: float = 2.0,
+    shift: float = 0.0,
 ) -> Case:
     """One call of MSDeformAttn with inputs of ``dtype``; the result is the twin's in float32 from the same numbers."""
 
@@ -45,7 +47,7 @@ def attention_case(
     )
     reference = reference.to(torch.float32 if float_reference else dtype)
     offsets = (normal(batch, queries, heads, levels, points, 2) * reach).to(dtype)
-    logits = (normal(batch, queries, heads, levels * points) * 2).to(dtype)
+    logits = (normal(batch, queries, heads, levels * points) * sharpness + shift).to(dtype)
     expected = ms_deform_attn(value.float(), shapes, reference.float(), offsets.float(), logits.float())
     return {
         "value": value,
@@ -58,7 +60,10 @@ def attention_case(
 
 
 def attention_cases() -> Iterator[Case]:
-    """Every head width and type, odd numbers of queries, levels and points, far samples, one-pixel levels."""
+    """Every head width and type, odd numbers of queries, levels and points, far samples, one-pixel levels.
+
+    And logits whose exponentials float32 does not hold: the softmax takes the largest off first.
+    """
     generator = torch.Generator().manual_seed(0)
     pyramid = [(6, 9), (3, 5), (2, 3), (1, 1)]
     for dtype in (torch.float32, torch.float16, torch.bfloat16):
@@ -67,6 +72,8 @@ def attention_cases() -> Iterator[Case]:
         yield attention_case(generator, pyramid, dtype=dtype, box=True, float_reference=True)
         yield attention_case(generator, pyramid, dtype=dtype, shared=True, queries=131, heads=2)
         yield attention_case(generator, pyramid, dtype=dtype, reach=100.0)
+        for shift in (-1000.0, 0.0, 1000.0):
+            yield attention_case(generator, pyramid, dtype=dtype, sharpness=120.0, shift=shift, points=3)
         yield attention_case(generator, [(1, 1)], dtype=dtype, points=1, queries=1, batch=1, heads=1)
         yield attention_case(generator, [(5, 4), (1, 7), (3, 1)], dtype=dtype, points=3, box=True, queries=5)
         yield attention_case(generator, pyramid * 2, dtype=dtype, points=8, channels=16, box=True, shared=True)

@@ -63,7 +63,11 @@ void run(const SparseDetrMSDeformAttn& a, emulation::Order order) {
   using Shape = AttentionShape<T, Lanes, Split>;
   const dim3 grid(static_cast<unsigned>((a.queries + Shape::kTeams - 1) / Shape::kTeams),
                   static_cast<unsigned>(a.heads), static_cast<unsigned>(a.batch));
+  const int64_t values = static_cast<int64_t>(a.batch) * a.tokens * a.heads * a.channels;
+  emulation::allow_reads(a.value, static_cast<size_t>(values) * sizeof(T));
   emulation::launch(grid, Shape::kThreads, order, [&] { sparse_detr::ms_deform_attn_kernel<T, Lanes, Split>(a); });
+  CHECK_EQUAL(emulation::stray_reads, 0);
+  emulation::stray_reads = 0;
 }
 
 // Every element written, none beyond, all near the expected.

@@ -26,6 +26,7 @@ from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from sparse_detr_deploy.synthetic_image import synthetic_image
+from tests.closeness import assert_close_to_scale
 from tests.conftest import SIZE, TINY, Export
 
 FORMS: dict[str, dict] = {
@@ -118,17 +119,17 @@ def test_dynamic_rho_equals_fixed_rho(
     with torch.no_grad():
         expected = tiny_model(torch.from_numpy(feed["images"]), keep_ratio=rho)
     best = expected.pred_logits[0].flatten().sigmoid().topk(20)
-    np.testing.assert_allclose(scores[0], best.values, atol=1e-4)
+    assert_close_to_scale(scores[0], best.values, 1e-4)
     np.testing.assert_array_equal(labels[0], best.indices % 5)
     native = run(dynamic_tiny.path, True, feed)
-    np.testing.assert_allclose(native[0], scores, atol=1e-4)
-    np.testing.assert_allclose(native[2], boxes, atol=1e-4)
+    assert_close_to_scale(native[0], scores, 1e-4)
+    assert_close_to_scale(native[2], boxes, 1e-4)
     if rho == 0.3:
         fixed = export_tiny()
         for one, other in zip(
             run(fixed.path, False, prepare([IMAGE], fixed.metadata)), (scores, labels, boxes), strict=True
         ):
-            np.testing.assert_allclose(one, other, atol=1e-4)
+            assert_close_to_scale(one, other, 1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_any_rho(rho: float, dynamic_runners: list[OnnxRuntimeRunner], tiny_mode
             tiny_model(torch.from_numpy(feed["images"]), keep_ratio=rho).pred_logits[0].flatten().sigmoid().topk(20)
         )
     for runner in dynamic_runners:
-        np.testing.assert_allclose(runner.run(feed)["scores"][0], expected.values, atol=1e-4)
+        assert_close_to_scale(runner.run(feed)["scores"][0], expected.values, 1e-4)
 
 
 def test_padded_batches_give_what_each_image_gives_alone(export_tiny: Export) -> None:
@@ -159,7 +160,7 @@ def test_padded_batches_give_what_each_image_gives_alone(export_tiny: Export) ->
         for index, image in enumerate(images):
             alone = runner.run(prepare([image], result.metadata, keep_ratio=0.4))
             for name in ("scores", "labels", "boxes"):
-                np.testing.assert_allclose(together[name][index], alone[name][0], atol=1e-4)
+                assert_close_to_scale(together[name][index], alone[name][0], 1e-4)
 
 
 def test_two_files_of_one_name_are_refused_before_the_work(tiny_model: SparseDETR, tmp_path: Path) -> None:

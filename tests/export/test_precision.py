@@ -29,6 +29,7 @@ from sparse_detr_deploy.modeling import SparseDETR, sparse_config
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
 from sparse_detr_deploy.synthetic_image import synthetic_image
+from tests.closeness import assert_close_to_scale
 from tests.conftest import SIZE, TINY, Export
 from tests.export.engine.rtx import results, run_rtx
 from tests.export.test_verification import probed_run
@@ -266,7 +267,7 @@ def test_onnxruntime_runs_it(half_file: ExportResult) -> None:
     assert [array.dtype for array in found] == [np.float32, np.float32, np.int32]
     runner = OnnxRuntimeRunner(half_file.path, native=True)
     assert runner.describe()["custom_ops"] == "function bodies"
-    np.testing.assert_allclose(runner.run(feed)["scores"], found[1], atol=1e-3)
+    assert_close_to_scale(runner.run(feed)["scores"], found[1], 1e-3)
 
 
 PARSE = """

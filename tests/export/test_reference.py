@@ -17,7 +17,9 @@ from sparse_detr_deploy.modeling import SparseDETR
 from sparse_detr_deploy.postprocessing import finish
 from sparse_detr_deploy.preprocessing import Feed
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from sparse_detr_deploy.runners.openvino import OpenVINORunner
 from tests import reference
+from tests.cpu_kernels import built_library
 from tests.matching import arrays, assert_same_detections, assert_same_raw
 
 PADDED = "r50_sparse_rho10_batch2"
@@ -64,9 +66,10 @@ def raw_file(case: str, model: SparseDETR, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("native", [False, True], ids=["bodies", "native"])
 def test_onnxruntime(case: str, native: bool, raw_file: Path) -> None:
+    if native:
+        built_library()
     runner = OnnxRuntimeRunner(raw_file, native=native)
-    if native and runner.describe()["custom_ops"] != "native":
-        pytest.skip("the CPU kernels are not built")
+    assert runner.describe()["custom_ops"] == ("native" if native else "function bodies")
     found = runner.run(feed_of(case, runner.metadata))
     expected = reference.load_case(case)
     for index in range(len(expected["sizes"])):
@@ -80,20 +83,15 @@ def test_onnxruntime(case: str, native: bool, raw_file: Path) -> None:
     assert_same_as_original(case, found, runner.metadata)
 
 
+@pytest.mark.parametrize("case", [PADDED], scope="module")
 def test_published_file(case: str, model: SparseDETR, tmp_path: Path) -> None:
-    if case != PADDED:
-        pytest.skip("the one with padding is enough")
     result = export_artefacts(model, [spec_of(case, model)], tmp_path)[0]
     runner = OnnxRuntimeRunner(result.path)
     assert_same_as_original(case, runner.run(feed_of(case, runner.metadata)), runner.metadata)
 
 
+@pytest.mark.parametrize("case", [PADDED], scope="module")
 def test_inlined_file_in_openvino(case: str, model: SparseDETR, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-    if case != PADDED:
-        pytest.skip("the one with padding is enough")
-    from sparse_detr_deploy.runners.openvino import OpenVINORunner
-
     path = tmp_path / "inlined.onnx"
     proto = export_onnx(model, spec_of(case, model, inline_functions=True))
     assert {node.domain for node in itertools.chain(proto.graph.node)} <= {"", "ai.onnx"}

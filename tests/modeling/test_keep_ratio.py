@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
 
 from sparse_detr_deploy.errors import InputError
-from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.modeling import ModelConfig, SparseDETR
+from sparse_detr_deploy.modeling.token_grid import full_grid
+from sparse_detr_deploy.modeling.transformer import Transformer
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +66,12 @@ def test_counts(counts: list[int], images: Tensor, tiny_model: SparseDETR) -> No
 def test_a_number_in_a_text_is_refused(sizes: Tensor | None, images: Tensor, tiny_model: SparseDETR) -> None:
     with torch.no_grad(), pytest.raises(InputError, match="'0.3', but it is a share of the tokens"):
         tiny_model(images, sizes, "0.3")
+
+
+def test_counts_of_padded_images_are_taken_in_float32() -> None:
+    """As the original takes them: 90 · 0.7 is 63 there, and less in float64."""
+    transformer = Transformer(ModelConfig(rho=0.3, two_stage=True, hidden_dim=32, enc_layers=1, dec_layers=1))
+    grid = dataclasses.replace(full_grid(((10, 10),), 32), valid_tokens=torch.tensor([90, 10, 100]))
+    scores = torch.rand(3, 100, generator=torch.Generator().manual_seed(0))
+    assert [len(set(row)) for row in transformer.select(scores, grid, 0.7).tolist()] == [64, 8, 71]
+    assert [len(set(row)) for row in transformer.select(scores, grid, 1.0).tolist()] == [91, 11, 100]

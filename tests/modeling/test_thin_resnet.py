@@ -12,6 +12,7 @@ from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
 from sparse_detr_deploy.modeling import build_model, sparse_config
 from sparse_detr_deploy.modeling.backbones.resnet import FrozenBatchNorm2d, fold_batch_norms
 from sparse_detr_deploy.modeling.complexity import _thin_resnet
+from tests.closeness import assert_close_to_scale
 
 CONFIG = sparse_config(
     "thin-resnet18", num_classes=10, num_queries=12, hidden_dim=32, nheads=4, enc_layers=2, dec_layers=2
@@ -46,7 +47,7 @@ def test_folding_batch_norms_changes_nothing() -> None:
         after = body(images)
     assert not any(isinstance(module, FrozenBatchNorm2d) for module in body.modules())
     for one, other in zip(before, after, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+        assert_close_to_scale(other, one, 1e-5)
 
 
 def test_multiply_adds_are_those_of_its_convolutions() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-import types
 from fractions import Fraction
 
 import numpy as np
@@ -94,25 +93,24 @@ def test_to_supervision_without_the_package(monkeypatch: pytest.MonkeyPatch) -> 
         detections().to_supervision()
 
 
-def test_to_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the package's constructor is given."""
-    stand_in = types.ModuleType("supervision")
-    stand_in.Detections = lambda **values: values  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "supervision", stand_in)
-    values = detections().to_supervision()
-    np.testing.assert_array_equal(values["xyxy"], BOXES)
-    np.testing.assert_array_equal(values["confidence"], SCORES)
-    assert values["class_id"].tolist() == [2, 0, 1]
-    assert values["class_id"].dtype == int
-    assert values["data"]["class_name"].tolist() == ["bird", "cat", "dog"]
+def test_to_supervision() -> None:
+    import supervision
 
-
-def test_to_supervision_with_the_package() -> None:
-    supervision = pytest.importorskip("supervision")
     converted = detections().to_supervision()
     assert isinstance(converted, supervision.Detections)
-    assert len(converted) == 3
+    np.testing.assert_array_equal(converted.xyxy, BOXES)
+    np.testing.assert_array_equal(converted.confidence, SCORES)
+    assert converted.class_id.tolist() == [2, 0, 1]
+    assert converted.class_id.dtype == int
     assert converted["class_name"].tolist() == ["bird", "cat", "dog"]
+    assert converted[converted.class_id == 0]["class_name"].tolist() == ["cat"]
+
+
+def test_no_detections_to_supervision() -> None:
+    converted = detections()[:0].to_supervision()
+    assert len(converted) == 0
+    assert converted.xyxy.shape == (0, 4)
+    assert converted.data["class_name"].shape == (0,)
 
 
 def test_draw() -> None:

@@ -11,6 +11,7 @@ import sys
 import cv2
 import imagesize
 import numpy as np
+import PIL.Image
 import pytest
 
 from sparse_detr_deploy.image_header import stored_size
@@ -78,8 +79,7 @@ def test_sizes(name: str) -> None:
     ],
 )
 def test_sizes_of_files_by_other_programs(kind: str, options: dict[str, object]) -> None:
-    pillow = pytest.importorskip("PIL.Image")
-    first, second = pillow.fromarray(IMAGE), pillow.fromarray(255 - IMAGE)
+    first, second = PIL.Image.fromarray(IMAGE), PIL.Image.fromarray(255 - IMAGE)
     if "save_all" in options:
         options = {**options, "append_images": [second]}
     file = io.BytesIO()

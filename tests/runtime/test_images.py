@@ -14,6 +14,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from sparse_detr_deploy import images
@@ -60,8 +61,7 @@ def test_grey_alpha_and_16_bit_files_become_three_channels(tmp_path: Path) -> No
 
 
 def test_files_are_turned_as_their_exif_says(tmp_path: Path) -> None:
-    pillow = pytest.importorskip("PIL.Image")
-    image = pillow.fromarray(np.full((12, 16, 3), 90, dtype=np.uint8))
+    image = PIL.Image.fromarray(np.full((12, 16, 3), 90, dtype=np.uint8))
     exif = image.getexif()
     exif[0x0112] = 6  # turned by a quarter
     image.save(tmp_path / "x.jpg", exif=exif)

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import setuptools
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,19 +26,14 @@ from sparse_detr_deploy import native_ops
 from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.export.functions import DOMAIN, OP_VERSION, OPSET, add_functions
 from sparse_detr_deploy.modeling.ops import ms_deform_attn
-from tests.modeling.test_ops import SHAPES, attention_case
-
-LIBRARY = native_ops.library_path()
-needs_library = pytest.mark.skipif(
-    LIBRARY is None, reason="the kernels were not built: no C++ compiler at installation"
-)
+from tests.closeness import assert_close_to_scale
+from tests.cpu_kernels import built_library
+from tests.modeling.test_ops import SHAPES, attention_case, largest
 
 
-def session(
-    ranks: dict[str, int], profile: Path | None = None, library: Path | None = LIBRARY
-) -> onnxruntime.InferenceSession:
+def session(library: Path, feed: dict[str, np.ndarray], profile: Path | None = None) -> onnxruntime.InferenceSession:
     """One node of the op, its function body in the file as in an artefact, and the library registered."""
-    assert library is not None
+    ranks = {name: array.ndim for name, array in feed.items()}
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("MSDeformAttn", list(ranks), ["output"], domain=DOMAIN)],
         "one_op",
@@ -72,16 +68,18 @@ def feed_of(case):
 
 
 @pytest.fixture(scope="module")
-def kernel() -> onnxruntime.InferenceSession:
-    if LIBRARY is None:
-        pytest.skip("the kernels were not built: no C++ compiler at installation")
-    return session({name: array.ndim for name, array in feed_of(attention_case(0, [(2, 2)])).items()})
+def built() -> Path:
+    return built_library()
 
 
-@needs_library
-def test_the_kernel_wins_over_the_function_body(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def kernel(built: Path) -> onnxruntime.InferenceSession:
+    return session(built, feed_of(attention_case(0, [(2, 2)])))
+
+
+def test_the_kernel_wins_over_the_function_body(built: Path, tmp_path: Path) -> None:
     feed = feed_of(attention_case(0, [(3, 5), (2, 2)]))
-    profiled = session({name: array.ndim for name, array in feed.items()}, tmp_path / "profile")
+    profiled = session(built, feed, tmp_path / "profile")
     profiled.run(None, feed)
     events = json.loads(Path(profiled.end_profiling()).read_text())
     assert {event["args"]["op_name"] for event in events if event.get("cat") == "Node"} == {"MSDeformAttn"}
@@ -98,11 +96,9 @@ def level_of(library: Path) -> str:
 
 
 @pytest.fixture(scope="module", params=LEVELS)
-def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def library(request: pytest.FixtureRequest, built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library with one instruction set: a copy, because the process keeps what it settled for the first."""
-    if LIBRARY is None:
-        pytest.skip("the kernels were not built: no C++ compiler at installation")
-    copy = Path(shutil.copy(LIBRARY, tmp_path_factory.mktemp("ops") / f"ops_{request.param}{LIBRARY.suffix}"))
+    copy = Path(shutil.copy(built, tmp_path_factory.mktemp("ops") / f"ops_{request.param}{built.suffix}"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARSE_DETR_CPU_LEVEL", request.param)
         found = level_of(copy)
@@ -111,21 +107,19 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return copy
 
 
-@needs_library
-def test_the_best_level_is_taken_unless_it_is_capped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert LIBRARY is not None
+def test_the_best_level_is_taken_unless_it_is_capped(
+    built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     flags = Path("/proc/cpuinfo")
     if flags.is_file() and platform.machine() == "x86_64":
         words = set(flags.read_text().split())
         monkeypatch.delenv("SPARSE_DETR_CPU_LEVEL", raising=False)
-        best = level_of(Path(shutil.copy(LIBRARY, tmp_path / "best.so")))
+        best = level_of(Path(shutil.copy(built, tmp_path / "best.so")))
         assert (best == "avx512") == ({"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= words)
         assert (best == "portable") == (not {"avx2", "fma"} <= words)
 
 
-@needs_library
-def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
-    assert LIBRARY is not None
+def test_an_unknown_level_is_refused(built: Path) -> None:
     program = (
         "import onnxruntime, sys\n"
         "options = onnxruntime.SessionOptions()\n"
@@ -133,7 +127,7 @@ def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
         "except Exception as error: print(error)"
     )
     told = subprocess.run(
-        [sys.executable, "-c", program, str(LIBRARY)],
+        [sys.executable, "-c", program, str(built)],
         env={"SPARSE_DETR_CPU_LEVEL": "sse9"},
         capture_output=True,
         text=True,
@@ -148,7 +142,7 @@ def test_an_unknown_level_is_refused(tmp_path: Path) -> None:
     SHAPES,
     st.integers(1, 3),
     st.integers(1, 4),
-    st.sampled_from([1, 5, 8, 16, 32, 64]),
+    st.sampled_from([1, 5, 8, 12, 16, 20, 28, 32, 64]),
     st.integers(1, 4),
     st.booleans(),
     st.booleans(),
@@ -158,8 +152,29 @@ def test_kernel_equals_the_twin(library, seed, shapes, batch, heads, channels, p
         seed, shapes, batch=batch, queries=37, heads=heads, channels=channels, points=points, box=box, shared=shared
     )
     feed = feed_of(case)
-    found = session({name: array.ndim for name, array in feed.items()}, library=library).run(None, feed)[0]
-    np.testing.assert_allclose(found, ms_deform_attn(*case).numpy(), atol=3e-4)
+    found = session(library, feed).run(None, feed)[0]
+    assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 9, 12, 16, 20, 28, 31, 32, 40, 48, 64, 65])
+def test_every_way_of_adding_up_channels(library, channels) -> None:
+    """Compiled widths, eights and their tails, each with the counts of samples that the compiler knows and not."""
+    for points in (4, 3):
+        case = attention_case(channels, [(5, 7), (3, 4), (2, 2), (1, 1)], queries=9, channels=channels, points=points)
+        feed = feed_of(case)
+        found = session(library, feed).run(None, feed)[0]
+        assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
+
+
+@pytest.mark.parametrize(("levels", "points"), [(4, 4), (3, 3), (8, 9)])
+@pytest.mark.parametrize("shift", [-1000.0, 0.0, 1000.0])
+def test_logits_beyond_what_an_exponential_holds(library, levels, points, shift) -> None:
+    """The softmax takes the largest logit off first, whichever sample has it."""
+    value, shapes, reference, offsets, logits = attention_case(7, [(4, 5)] * levels, queries=40, points=points)
+    case = (value, shapes, reference, offsets, logits * 60 + shift)
+    feed = feed_of(case)
+    found = session(library, feed).run(None, feed)[0]
+    assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
 
 
 @pytest.mark.parametrize("channels", [5, 32])
@@ -171,11 +186,10 @@ def test_all_levels_and_points_that_a_checkpoint_may_have(library, levels, point
     shapes = [(9 - level, 5 + level) for level in range(levels)]
     case = attention_case(levels, shapes, queries=40, channels=channels, points=points, box=box)
     feed = feed_of(case)
-    found = session({name: array.ndim for name, array in feed.items()}, library=library).run(None, feed)[0]
-    np.testing.assert_allclose(found, ms_deform_attn(*case).numpy(), atol=3e-4)
+    found = session(library, feed).run(None, feed)[0]
+    assert_close_to_scale(found, ms_deform_attn(*case), 1e-5, largest(case))
 
 
-@needs_library
 @pytest.mark.parametrize(("levels", "points", "message"), [(9, 4, "1 to 8 levels"), (2, 65, "1 to 64 points")])
 def test_more_is_refused(kernel, levels, points, message) -> None:
     feed = feed_of(attention_case(0, [(2, 2)] * levels, points=points))
@@ -184,13 +198,15 @@ def test_more_is_refused(kernel, levels, points, message) -> None:
 
 
 def test_samples_that_are_not_numbers_or_far_away_count_nothing(library) -> None:
-    kernel = session(
-        {name: array.ndim for name, array in feed_of(attention_case(0, [(2, 2)])).items()}, library=library
-    )
+    kernel = session(library, feed_of(attention_case(0, [(2, 2)])))
     value, shapes, reference, offsets, logits = attention_case(1, [(4, 6), (1, 1)])
     for far in (float("nan"), float("inf"), -float("inf"), 1e30):
         feed = feed_of((value, shapes, reference, torch.full_like(offsets, far), logits))
         assert np.abs(kernel.run(None, feed)[0]).max() == 0
+
+
+# one less of each of the first four dimensions
+SHORTER = tuple(lambda array, axis=axis: np.delete(array, 0, axis) for axis in range(4))
 
 
 @pytest.mark.parametrize(
@@ -198,9 +214,19 @@ def test_samples_that_are_not_numbers_or_far_away_count_nothing(library) -> None
     [
         ("spatial_shapes", lambda array: array + 1, "add up"),
         ("spatial_shapes", lambda array: array * 0, "no tokens"),
-        ("attention_logits", lambda array: array[..., :-1], "attention_logits"),
-        ("sampling_offsets", lambda array: array[:1], "sampling_offsets"),
+        ("spatial_shapes", lambda array: -array, "no tokens"),  # which add up
+        ("spatial_shapes", lambda array: array * [[2**20, 1], [1, 1]], "no tokens or too many"),
+        ("spatial_shapes", lambda array: array * [[1, 2**20], [1, 1]], "no tokens or too many"),
+        ("spatial_shapes", lambda array: array[:, [0, 1, 1]], "spatial_shapes"),
+        *(("attention_logits", change, "attention_logits") for change in SHORTER[:4]),
+        *(("sampling_offsets", change, "sampling_offsets") for change in (SHORTER[0], *SHORTER[2:4])),
+        ("sampling_offsets", lambda array: array[:, :-1], "attention_logits"),  # which give no longer the queries
+        ("sampling_offsets", lambda array: array[..., :-1, :], "attention_logits"),
+        ("sampling_offsets", lambda array: array[..., [0, 1, 1]], "sampling_offsets"),
         ("reference_points", lambda array: array[:, :-1], "reference_points"),
+        ("reference_points", lambda array: array[[0, 1, 1]], "reference_points"),
+        ("reference_points", lambda array: array[:, :, [0, 1, 1]], "reference_points"),
+        ("reference_points", lambda array: array[..., [0, 1, 1]], "reference_points"),
     ],
 )
 def test_shapes_that_do_not_fit_are_an_error(kernel, name, change, message) -> None:
@@ -215,12 +241,11 @@ def test_two_threads_share_a_session(kernel) -> None:
     expected = ms_deform_attn(*case).numpy()
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: kernel.run(None, feed_of(case))[0], range(8)):
-            np.testing.assert_allclose(found, expected, atol=3e-4)
+            assert_close_to_scale(found, expected, 1e-5, largest(case))
 
 
 @pytest.mark.parametrize(("system", "built"), [("linux", 1), ("darwin", 1), ("win32", 0)])
 def test_where_the_installation_builds_the_kernel(system: str, built: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    setuptools = pytest.importorskip("setuptools")
     told: list[dict[str, Any]] = []
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setattr(setuptools, "setup", lambda **options: told.append(options))
@@ -241,11 +266,11 @@ def test_a_library_that_is_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> 
         native_ops.library_path()
 
 
-@needs_library
-def test_a_library_that_is_named_by_a_relative_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_library_that_is_named_by_a_relative_path(
+    built: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """ONNX Runtime looks for a name without a folder where the loader does, not in the working directory."""
-    assert LIBRARY is not None
-    copy = shutil.copy(LIBRARY, tmp_path / f"own{LIBRARY.suffix}")
+    copy = shutil.copy(built, tmp_path / f"own{built.suffix}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SPARSE_DETR_ORT_OPS", copy.name)
     assert native_ops.library_path() == copy

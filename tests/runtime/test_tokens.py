@@ -38,11 +38,20 @@ def test_valid_tokens_are_those_of_resized_masks(data: st.DataObject, height: in
     assert num_tokens(valid_level_shapes(image, (height, width), tuple(levels))) == expected
 
 
+# where the count changes with the precision of ρ, of the valid tokens' number, or of their product
+@example(90, 0.7)
+@example(10, 0.7)
+@example(1250, 0.036)
 @given(st.integers(1, 200_000), st.floats(1e-6, 1.0))
 def test_num_keep_is_that_of_the_original(valid: int, rho: float) -> None:
     expected = int((torch.tensor([valid]) * rho).int()) + 1
     assert num_keep(valid, rho, 10**9) == expected
     assert num_keep(valid, rho, valid) == min(expected, valid)
+
+
+@pytest.mark.parametrize(("valid", "rho", "count"), [(90, 0.7, 64), (10, 0.7, 8), (1250, 0.036, 45)])
+def test_num_keep_takes_the_product_in_float32(valid: int, rho: float, count: int) -> None:
+    assert num_keep(valid, rho, 10**9) == count
 
 
 @example(10**400)

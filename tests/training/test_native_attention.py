@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.modeling.ops import ms_deform_attn
 from sparse_detr_deploy.training import native_attention
 from sparse_detr_deploy.training.native_attention import native_ms_deform_attn
+from tests.closeness import assert_close_to_scale
 
 SHAPES = ((3, 4), (2, 2))
 
@@ -43,7 +45,7 @@ def test_gradcheck_of_the_twin(reference_size: int) -> None:
 
 
 @pytest.mark.parametrize("reference_size", [2, 4])
-@pytest.mark.parametrize("channels", [5, 16, 32])
+@pytest.mark.parametrize("channels", [5, 12, 16, 32])
 def test_the_kernel_gives_the_twins_values_and_gradients(channels: int, reference_size: int) -> None:
     inputs = _inputs(torch.float32, channels, reference_size, heads=3, queries=7)
     inputs[2][0, 0, 0, 0] = torch.tensor([[1e12, 0.0], [-40.0, 3.0]])  # samples far outside
@@ -51,10 +53,55 @@ def test_the_kernel_gives_the_twins_values_and_gradients(channels: int, referenc
         tensor.requires_grad_()
     arriving = torch.randn(2, 7, 3 * channels, generator=torch.Generator().manual_seed(1))
     found, expected = (attend(inputs[0], SHAPES, *inputs[1:]) for attend in (native_ms_deform_attn, ms_deform_attn))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert_close_to_scale(found.detach(), expected.detach(), 1e-5)
     gradients = [torch.autograd.grad(output, inputs, arriving) for output in (found, expected)]
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+    for name, one, other in zip(("value", "references", "offsets", "logits"), *gradients, strict=True):
+        assert_close_to_scale(one, other, 1e-5, name=f"the gradients by {name}")
+
+
+def test_a_sample_that_is_no_number_counts_nothing() -> None:
+    value, locations, weights = torch.ones(1, 4, 1, 3), torch.full((1, 1, 1, 1, 2, 2), 0.5), torch.ones(1, 1, 1, 1, 2)
+    locations[0, 0, 0, 0, 1] = torch.tensor([float("nan"), float("inf")])
+    kernel = native_attention.load_kernel()
+    assert kernel.forward(value, [2, 2], locations, weights).tolist() == [[[1, 1, 1]]]
+    by_value, by_location, by_weight = kernel.backward(value, [2, 2], locations, weights, torch.ones(1, 1, 3))
+    assert by_value.flatten().tolist() == [0.25] * 12
+    assert by_location[0, 0, 0, 0].tolist() == [[0, 0], [0, 0]]
+    assert by_weight.flatten().tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        *((name, lambda tensor: tensor.double(), "float32") for name in ("value", "locations", "weights")),
+        *((name, lambda tensor: tensor.transpose(0, 1), "contiguous") for name in ("value", "locations", "weights")),
+        ("value", lambda tensor: tensor[0], "number of dimensions"),
+        ("locations", lambda tensor: tensor[..., 0], "number of dimensions"),
+        ("weights", lambda tensor: tensor[..., 0], "number of dimensions"),
+        ("value", lambda tensor: tensor[:1], "do not fit value"),
+        ("value", lambda tensor: tensor[:, :, :1], "do not fit value"),
+        ("locations", lambda tensor: tensor[..., [0, 1, 1]], "do not fit value"),
+        *(
+            ("weights", lambda tensor, axis=axis: tensor.narrow(axis, 0, tensor.shape[axis] - 1), "do not fit value")
+            for axis in range(5)
+        ),
+        ("value", lambda tensor: tensor[:, 1:], "add up"),
+        ("shapes", lambda shapes: shapes[:2], "add up"),
+        ("shapes", lambda shapes: [*shapes, 0, 1], "add up"),
+    ],
+)
+def test_the_kernel_refuses_what_it_would_read_beyond(name: str, change: Any, message: str) -> None:
+    value, _, offsets, logits = _inputs(torch.float32, 5, 2)
+    inputs: dict[str, Any] = {"value": value, "shapes": [3, 4, 2, 2], "locations": offsets}
+    inputs["weights"] = logits.view(offsets.shape[:-1])
+    inputs[name] = change(inputs[name])
+    if message != "contiguous":
+        inputs |= {key: tensor.contiguous() for key, tensor in inputs.items() if key != "shapes"}
+    kernel = native_attention.load_kernel()
+    with pytest.raises(RuntimeError, match=message):
+        kernel.forward(*inputs.values())
+    with pytest.raises(RuntimeError, match=message):
+        kernel.backward(*inputs.values(), torch.zeros(2, 3, 10))
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from sparse_detr_deploy.export.engine.preparation import count_calls, plugin_gra
 from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.synthetic_image import synthetic_image
+from tests.closeness import assert_close_to_scale
 from tests.conftest import SIZE, Export
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -66,9 +67,9 @@ def test_the_same_results(form: str, prepared: str, export_tiny: Export) -> None
         assert not graph.functions
     onnx.checker.check_model(graph)
     feed = feed_of(result)
-    tolerance = 2e-3 if form == "fp16" else 1e-5
+    fraction = 1e-2 if form == "fp16" else 1e-4
     for found, wanted in zip(run(graph, feed), run(proto, feed), strict=True):
-        np.testing.assert_allclose(found, wanted, atol=tolerance)
+        assert_close_to_scale(found, wanted, fraction)
 
 
 def topk_counts(graph: onnx.ModelProto) -> int:
