@@ -13,8 +13,10 @@ import pytest
 from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError, native_ops
 from sparse_detr_deploy.runners import open_runner
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from sparse_detr_deploy.runners.openvino import OpenVINORunner
 from tests.conftest import Export
 from tests.runtime.test_onnx_metadata import small_onnx
+from tests.runtime.test_signature import METADATA, crafted
 
 
 def test_files_that_are_not_ours(tmp_path: Path) -> None:
@@ -178,7 +180,35 @@ def test_what_runs_is_said(export_tiny: Export) -> None:
     expected = "function bodies" if native_ops.library_path() is None else "native"
     assert OnnxRuntimeRunner(path).describe()["custom_ops"] == expected
     assert OnnxRuntimeRunner(path, native=False).describe()["custom_ops"] == "function bodies"
-    assert OnnxRuntimeRunner(path, num_threads=2).describe()["num_threads"] == 2
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_are_those_of_onnxruntimes_own_session(num_threads: int, tmp_path: Path) -> None:
+    runner = OnnxRuntimeRunner(crafted(tmp_path / "x.onnx", METADATA), num_threads=num_threads)
+    assert runner._session.get_session_options().intra_op_num_threads == num_threads
+    assert runner.describe()["num_threads"] == num_threads
+
+
+def test_threads_are_those_of_openvinos_own_model(tmp_path: Path) -> None:
+    """One, because it takes no more than there are cores; left to itself it takes all of them."""
+    runner = OpenVINORunner(crafted(tmp_path / "x.onnx", METADATA), num_threads=1)
+    assert runner._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert runner.describe()["num_threads"] == 1
+
+
+def test_threads_are_left_to_the_backend_where_none_are_asked_for(tmp_path: Path) -> None:
+    path = crafted(tmp_path / "x.onnx", METADATA)
+    with_onnxruntime, with_openvino = OnnxRuntimeRunner(path), OpenVINORunner(path)
+    assert with_onnxruntime._session.get_session_options().intra_op_num_threads == 0
+    assert with_onnxruntime.describe()["num_threads"] is with_openvino.describe()["num_threads"] is None
+
+
+def test_openvino_computes_in_float32_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    """Left to itself, it takes bfloat16 on a CPU that has it."""
+    runner = OpenVINORunner(crafted(tmp_path / "x.onnx", METADATA))
+    assert runner._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    assert runner._compiled.get_property("PERFORMANCE_HINT") == "LATENCY"
+    assert runner.describe()["precision"] == "f32"
 
 
 def test_kernels_that_are_not_built(
