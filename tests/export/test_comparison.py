@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sparse_detr_deploy.errors import VerificationError
+from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.export.comparison import compare
 from sparse_detr_deploy.export.verification_report import VerificationReport
-from sparse_detr_deploy.metadata import Metadata
-from sparse_detr_deploy.modeling import DetectorOutput, SparseDETR, build_model
-from sparse_detr_deploy.modeling.output import Prediction
-from sparse_detr_deploy.preprocessing import Feed, prepare
+from sparse_detr_deploy.modeling import DetectorOutput
+from sparse_detr_deploy.preprocessing import prepare
 from sparse_detr_deploy.synthetic_image import synthetic_image
+from tests.export.fixed_module import KEPT, QUERIES, RHO, SIZE, TOKENS, Fixed
 from tests.export.hostile_checkpoints import CONFIG
 
-SIZE = (96, 128)
-TOKENS, KEPT, RHO = 256, 77, 0.3
-QUERIES, CLASSES, COUNT = CONFIG.num_queries, CONFIG.num_classes, 20
 WITHIN, BEYOND = 0.98, 1.02  # of a tolerance
 # restated from test_tolerances, where they are pinned to the code: a canvas of 96×128 has boxes within 1.28 pixels
 ALLOWED = {
@@ -30,80 +27,6 @@ ALLOWED = {
     "float16": {"score": 0.01, "box": 1.28, "raw": 0.1, "token_score": 4e-3, "proposal": 0.01},
 }
 PRECISIONS = pytest.mark.parametrize("precision", ALLOWED)
-
-
-class Fixed:
-    """A module that gives the arrays of ``output``, whatever it is called with, and the arrays of a file that agree.
-
-    Token scores and logits of the proposals fall with the index; those of image 1 are beyond 1 in size. Probed
-    are the first tokens and proposals of image 0, the last ones of image 1.
-    """
-
-    def __init__(self, precision: str = "float32", outputs: str = "detections", **changes: Any) -> None:
-        self.model: SparseDETR = build_model(CONFIG)
-        self.metadata = Metadata(
-            "x",
-            "thin18",
-            {},
-            *SIZE,
-            self.model.level_shapes(*SIZE),
-            batch=(2, 2, 2),
-            rho=RHO,
-            outputs=outputs,
-            num_detections=COUNT,
-            num_queries=QUERIES,
-            num_classes=CLASSES,
-            precision=precision,
-        )
-        self.metadata = dataclasses.replace(self.metadata, **changes)
-        generator = np.random.default_rng(0)
-        falling = np.linspace(0.5, -0.5, TOKENS, dtype=np.float32)
-        self.scores = np.stack([falling, -8 * falling])
-        # no two of a class alike, so that each detection has one partner
-        self.logits = generator.permuted(np.linspace(-3, 3, 2 * QUERIES * CLASSES, dtype=np.float32))
-        self.logits = self.logits.reshape(2, QUERIES, CLASSES)
-        centres, sides = generator.uniform(0.4, 0.6, (2, QUERIES, 2)), generator.uniform(0.2, 0.4, (2, QUERIES, 2))
-        self.boxes = np.concatenate([centres, sides], axis=2).astype(np.float32)
-        # of class 0; below most of them the others
-        self.proposals = np.full((2, TOKENS, CLASSES), -0.9, dtype=np.float32)
-        self.proposals[..., 0] = np.stack([0.9 * falling, -8 * falling])
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        self.model.forward = self._forward  # type: ignore[method-assign]
-
-    def _forward(self, *arguments: Any, **options: Any) -> DetectorOutput:
-        self.calls.append((arguments, options))
-        return DetectorOutput(
-            pred_logits=torch.from_numpy(self.logits),
-            pred_boxes=torch.from_numpy(self.boxes),
-            token_scores=torch.from_numpy(self.scores),
-            proposals=Prediction(torch.from_numpy(self.proposals), torch.zeros(2, TOKENS, 4)),
-        )
-
-    def found(self) -> Feed:
-        """What the file gives: the same."""
-        probes = {
-            "probe_scores": self.scores.copy(),
-            "probe_indices": np.stack([np.arange(KEPT), np.arange(TOKENS - KEPT, TOKENS)]),
-            "probe_proposals": np.stack([np.arange(QUERIES), np.arange(TOKENS - 1, TOKENS - 1 - QUERIES, -1)]),
-        }
-        if self.metadata.outputs == "raw":
-            return {**probes, "pred_logits": self.logits.copy(), "pred_boxes": self.boxes.copy()}
-        flat = self.logits.reshape(2, -1)
-        order = np.argsort(-flat, axis=1)[:, :COUNT]
-        boxes = np.take_along_axis(self.boxes, order[..., None] // CLASSES, axis=1)
-        corners = np.concatenate([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=2)
-        scores = 1 / (1 + np.exp(-np.take_along_axis(flat, order, axis=1)))
-        return {**probes, "boxes": corners, "scores": scores, "labels": (order % CLASSES).astype(np.int32)}
-
-    def compare(self, found: Feed, feed: Feed | None = None) -> VerificationReport:
-        report = VerificationReport()
-        images = np.zeros((2, 3, *SIZE), dtype=np.float32)
-        compare(self.model, self.metadata, feed or {"images": images}, RHO, found, report, "here")
-        return report
-
-    def refuses(self, found: Feed, message: str) -> None:
-        with pytest.raises(VerificationError, match=f"^here{message}"):
-            self.compare(found)
 
 
 def swapped(indices: NDArray[Any], image: int, out: int, into: int) -> None:
@@ -352,3 +275,54 @@ def test_the_worst_of_all_runs_is_reported() -> None:
     expected = {"score": 8e-4, "box_pixels": 0.08, "raw": 1.6e-3, "token_score": 8e-4}
     expected |= {"score_median": 8e-4, "box_median": 0.08, "raw_median": 1.6e-3}
     assert {name: getattr(report, name) for name in expected} == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(("precision", "fault"), [("float32", "NaN or infinity"), ("float16", "values that overflow")])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["boxes", "probe_scores"])
+def test_outputs_that_are_not_finite(name: str, value: float, precision: str, fault: str) -> None:
+    fixed = Fixed(precision)
+    found = fixed.found()
+    found[name][1].flat[5] = value
+    fixed.refuses(found, f": the output {name} holds {fault}")
+    assert fixed.calls == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "remedy"),
+    [
+        (
+            "float32",
+            r"; nothing was published; report it with the checkpoint's architecture \(thin18\) .* onnxruntime$",
+        ),
+        ("float16", ": export with --precision fp32$"),
+    ],
+)
+def test_what_to_do_is_told(precision: str, remedy: str) -> None:
+    fixed = Fixed(precision, architecture="thin18")
+    found = fixed.found()
+    found["scores"][0, 0] += 0.2
+    fixed.refuses(found, f".*score differs by .*{remedy}")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), MemoryError()])
+def test_no_memory_for_the_module(error: Exception) -> None:
+    fixed = Fixed()
+    fixed.model.forward = _raising(error)  # type: ignore[method-assign]
+    with pytest.raises(BackendError, match=r"^here: not enough memory .*: export with a smaller --batch or --size"):
+        fixed.compare(fixed.found())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes"), ValueError("can't allocate")])
+def test_other_errors_of_the_module_stay_what_they_are(error: Exception) -> None:
+    fixed = Fixed()
+    fixed.model.forward = _raising(error)  # type: ignore[method-assign]
+    with pytest.raises(type(error), match=str(error)):
+        fixed.compare(fixed.found())
+
+
+def _raising(error: Exception) -> Callable[..., DetectorOutput]:
+    def forward(*_: Any, **__: Any) -> DetectorOutput:
+        raise error
+
+    return forward
