@@ -225,3 +225,11 @@ def test_a_box_beyond_the_picture_is_cut() -> None:
     picture, _ = drawn([[-50, 100, 500, 250]], [3])
     assert is_colour(picture[250], 3).all()
     assert (picture[150] == GREY).all()
+
+
+def test_all_are_drawn_and_on_a_small_picture_too() -> None:
+    places = [[5, 30, 25, 50], [45, 30, 65, 50], [85, 30, 105, 50]]
+    picture, _ = drawn(places, [1, 2, 3], (60, 110))
+    for label, (left, top, right, bottom) in zip((1, 2, 3), places, strict=True):
+        frame = [picture[top + 1 : bottom, left], picture[top + 1 : bottom, right], picture[bottom, left:right]]
+        assert all(is_colour(side, label).all() for side in frame)

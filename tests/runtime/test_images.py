@@ -283,6 +283,16 @@ def test_a_folder_with_broken_files(tmp_path: Path) -> None:
     assert len(told) == 3
 
 
+def test_images_of_a_folder_are_sorted_and_known_by_any_case(tmp_path: Path) -> None:
+    names = [
+        f"{index:02}{suffix}"
+        for index, suffix in enumerate((".jpg", ".JPEG", ".Png", ".bmp", ".webp", ".tif", ".TIFF") * 6)
+    ]
+    for name in (*reversed(names), "a.gif", "b.onnx", "jpg", "c.jpg.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == names
+
+
 def test_folders_without_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no image"):
         list_images(tmp_path)
