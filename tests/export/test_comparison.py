@@ -326,3 +326,20 @@ def _raising(error: Exception) -> Callable[..., DetectorOutput]:
         raise error
 
     return forward
+
+
+@pytest.mark.parametrize("two_stage", [True, False])
+def test_dense_and_one_stage_models_have_less_to_compare(two_stage: bool) -> None:
+    """No tokens are selected by a dense encoder, no proposals by one stage."""
+    fixed = Fixed(rho=None)
+    whole = fixed.model.forward()
+    proposals = whole.proposals if two_stage else None
+    fixed.model.forward = lambda *_, **__: dataclasses.replace(whole, token_scores=None, proposals=proposals)  # type: ignore[method-assign]
+    found = fixed.found()
+    del found["probe_scores"], found["probe_indices"]
+    if not two_stage:
+        del found["probe_proposals"]
+    report = fixed.compare(found)
+    assert (report.token_score, report.swapped_tokens, report.shared_tokens) == (0.0, 0, 1.0)
+    found["scores"][0, 3] += 0.01
+    fixed.refuses(found, ", image 0: .*score differs by")
