@@ -193,7 +193,7 @@ def test_tokens_that_rounding_swaps() -> None:
         [0, 0, 1e-3, 1e-3]
     )
     found = fixed.found()
-    found["probe_scores"][1, TOKENS - KEPT - 2 : TOKENS - KEPT] += 2e-3
+    found["probe_scores"][1, TOKENS - KEPT : TOKENS - KEPT + 2] -= 2e-3
     for out, into in ((TOKENS - KEPT, TOKENS - KEPT - 2), (TOKENS - KEPT + 1, TOKENS - KEPT - 1)):
         swapped(found["probe_indices"], 1, out, into)
     report = fixed.compare(found)
