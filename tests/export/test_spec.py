@@ -108,6 +108,57 @@ def test_canvases_that_a_file_can_hold(size: tuple[int, int], changes: dict, ref
         spec.check_against(SPARSE, levels, 41_000_000)
 
 
+@pytest.mark.parametrize(
+    ("changes", "config", "parameters", "most"),
+    [
+        ({}, SPARSE, 0, 2_025_386),  # 4 × (256 + 7) bytes a token
+        ({"precision": "fp16"}, SPARSE, 0, 3_960_420),  # 2 × (256 + 1) + 4 × 6
+        ({}, SPARSE, 100_000_000, 1_645_158),  # 400 MB of weights
+        ({"precision": "fp16"}, SPARSE, 100_000_000, 3_588_673),
+        ({}, dataclasses.replace(SPARSE, hidden_dim=32), 0, 13_658_374),
+    ],
+)
+def test_how_many_tokens_a_file_can_hold(changes: dict, config: ModelConfig, parameters: int, most: int) -> None:
+    """To the token, of 2 GiB less 16 MiB for the graph."""
+    spec = ExportSpec(800, 1066, rho=0.3, **changes)
+    spec.check_against(config, ((1, most),), parameters)
+    with pytest.raises(InputError, match=f"the constants of its {most + 1} tokens"):
+        spec.check_against(config, ((1, most + 1),), parameters)
+    dataclasses.replace(spec, padded=True).check_against(config, ((1, 10 * most),), parameters)
+
+
+@pytest.mark.parametrize(("levels", "tokens"), [(4, 262_144), (1, 16_384)])
+def test_tokens_are_estimated_by_the_finest_level(levels: int, tokens: int) -> None:
+    """Where the shapes are not known: one for 8×8 pixels, of a single level for 32×32."""
+    config = dataclasses.replace(SPARSE, num_feature_levels=levels)
+    with pytest.raises(InputError, match=f"the constants of its {tokens} tokens"):
+        ExportSpec(4096, 4096, rho=0.3).check_against(config, parameters=2**29)
+
+
+@pytest.mark.parametrize("side", ["height", "width"])
+def test_the_smallest_canvas(side: str) -> None:
+    config = dataclasses.replace(SPARSE, num_queries=1)
+    ExportSpec(**{"height": 800, "width": 1066, side: 32, "rho": 0.3, "num_detections": 91}).check_against(config)
+    with pytest.raises(InputError, match="each side needs 32 pixels or more"):
+        ExportSpec(**{"height": 800, "width": 1066, side: 31, "rho": 0.3, "num_detections": 91}).check_against(config)
+
+
+def test_as_many_detections_and_names_as_there_are() -> None:
+    names = tuple(map(str, range(91)))
+    ExportSpec(800, 1066, rho=0.3, num_detections=27_300, class_names=names).check_against(SPARSE)
+    for count in (90, 92):
+        with pytest.raises(InputError, match=f"{count} class names, but the model has 91 classes"):
+            ExportSpec(800, 1066, rho=0.3, class_names=("x",) * count).check_against(SPARSE)
+    most = dataclasses.replace(SPARSE, num_queries=100_000, num_classes=100_000)
+    ExportSpec(800, 1066, rho=0.3, num_detections=1_000_000).check_against(most)
+    with pytest.raises(InputError, match="1000001 detections, but 1,000,000 are possible"):
+        ExportSpec(800, 1066, rho=0.3, num_detections=1_000_001)
+
+
+def test_one_stage_models_take_no_queries_from_the_tokens() -> None:
+    ExportSpec(96, 128).check_against(dataclasses.replace(DENSE, num_queries=300), ((12, 16),))
+
+
 def test_too_few_tokens_for_the_queries() -> None:
     spec = ExportSpec(96, 128, rho=0.3)
     levels = ((12, 16), (6, 8), (3, 4), (2, 2))
@@ -116,9 +167,18 @@ def test_too_few_tokens_for_the_queries() -> None:
     spec.check_against(dataclasses.replace(SPARSE, num_queries=256, num_classes=91), levels)
 
 
-@pytest.mark.parametrize("changes", [{"rho": 0}, {"rho": 2}, {"rho": 0.3, "dynamic_rho": True}, {"outputs": "boxes"}])
-def test_specifications_that_contradict_themselves(changes: dict) -> None:
-    with pytest.raises(InputError):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rho": 0}, "ρ is 0, but"),
+        ({"rho": 2}, "ρ is 2, but"),
+        ({"rho": 0.3, "dynamic_rho": True}, "leave rho out"),
+        ({"outputs": "boxes"}, "'boxes' is not one of detections, raw"),
+        ({"precision": "float16"}, "'float16' is not one of fp32, fp16"),
+    ],
+)
+def test_specifications_that_contradict_themselves(changes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         ExportSpec(800, 1066, **changes)
 
 
@@ -163,6 +223,9 @@ def test_no_detections() -> None:
         ({"rho": 0.3, "batch": (4, 4, 4)}, "r50_rho30_800x1066_b4"),
         ({"rho": 0.3, "batch": (1, 4, 8), "padded": True}, "r50_rho30_800x1066_b1-8_padded"),
         ({"outputs": "raw", "uint8_input": True, "inline_functions": True}, "r50_dense_800x1066_raw_uint8_inlined"),
+        ({"rho": 0.3, "batch": (1, 1, 2), "precision": "fp16"}, "r50_rho30_800x1066_b1-2_fp16"),
+        ({"rho": 0.3, "padded": True, "precision": "fp16"}, "r50_rho30_800x1066_padded_fp16"),
+        ({"rho": 0.001}, "r50_rho0.1_800x1066"),
     ],
 )
 def test_names(changes: dict, name: str) -> None:

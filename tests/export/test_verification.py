@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sparse_detr_deploy import native_ops
 from sparse_detr_deploy.errors import BackendError, OutputError, VerificationError
@@ -23,8 +19,7 @@ from sparse_detr_deploy.export import pipeline, verification
 from sparse_detr_deploy.export.comparison import compare
 from sparse_detr_deploy.export.pipeline import export_artefacts
 from sparse_detr_deploy.export.spec import ExportSpec
-from sparse_detr_deploy.export.tolerances import BOX_TOLERANCE, RAW_TOLERANCE, SCORE_TOLERANCE
-from sparse_detr_deploy.export.verification import batches_to_verify, read_verification_images, verify
+from sparse_detr_deploy.export.verification import verify
 from sparse_detr_deploy.export.verification_report import VerificationReport
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
@@ -200,18 +195,6 @@ def test_every_promised_batch_and_ratio_is_run(
     assert seen == [(1, 0.3), (2, 0.3), (3, 0.3), (4, 0.3)]
 
 
-@given(st.lists(st.integers(1, 200), min_size=3, max_size=3).map(sorted))
-def test_batches_of_a_range(batch: list[int]) -> None:
-    """All of them, or eight, spread, where there are more."""
-    smallest, usual, largest = batch
-    chosen = batches_to_verify((smallest, usual, largest))
-    assert len(chosen) == min(8, largest - smallest + 1)
-    assert chosen == sorted(set(chosen))
-    assert {smallest, usual, largest} <= set(chosen) <= set(range(smallest, largest + 1))
-    gaps = [after - before for before, after in itertools.pairwise(chosen)]
-    assert max(gaps, default=0) <= 2 * ((largest - smallest) / 7 + 1)
-
-
 @pytest.mark.parametrize(
     ("changes", "given_images", "count"),
     [
@@ -375,18 +358,3 @@ def test_a_file_that_does_not_load(tiny_model: SparseDETR, export_tiny: Export) 
     del proto.functions[:]
     with pytest.raises(VerificationError, match="ONNX Runtime does not load it"):
         verify(tiny_model, SPEC, proto, export_tiny().metadata)
-
-
-def test_verification_images(tmp_path: Path) -> None:
-    for index in range(20):
-        cv2.imwrite(str(tmp_path / f"{index:02}.png"), np.full((8, 9, 3), index, dtype=np.uint8))
-    (tmp_path / "03.png").write_bytes(b"text")
-    told: list[str] = []
-    images = read_verification_images(tmp_path, told.append)
-    assert [int(image[0, 0, 0]) for image in images] == [index for index in range(17) if index != 3]
-    assert len(told) == 1
-    assert "03.png" in told[0]
-
-
-def test_tolerances_are_those_that_are_promised() -> None:
-    assert (SCORE_TOLERANCE, BOX_TOLERANCE, RAW_TOLERANCE) == (1e-3, 0.1, 2e-3)

@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 import pytest
 
 from sparse_detr_deploy import images
@@ -54,18 +53,48 @@ def test_reading(tmp_path: Path, suffix: str) -> None:
 
 def test_grey_alpha_and_16_bit_files_become_three_channels(tmp_path: Path) -> None:
     grey, alpha = IMAGE[:, :, 0], np.dstack([IMAGE, IMAGE[:, :, :1]])
-    for image in (grey, alpha, IMAGE.astype(np.uint16) * 256):
+    for image, expected in ((grey, np.dstack([grey] * 3)), (alpha, IMAGE), (IMAGE.astype(np.uint16) * 257, IMAGE)):
         (tmp_path / "x.png").write_bytes(encoded(".png", image))
         read = read_image(tmp_path / "x.png")
-        assert (read.shape, read.dtype) == ((12, 16, 3), np.uint8)
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(read, expected)
 
 
-def test_files_are_turned_as_their_exif_says(tmp_path: Path) -> None:
-    image = PIL.Image.fromarray(np.full((12, 16, 3), 90, dtype=np.uint8))
-    exif = image.getexif()
-    exif[0x0112] = 6  # turned by a quarter
-    image.save(tmp_path / "x.jpg", exif=exif)
-    assert read_image(tmp_path / "x.jpg").shape == (16, 12, 3)
+def quadrants() -> np.ndarray:
+    """An image that is another one however it is turned or mirrored: 48 × 80, each quarter of one colour."""
+    colours = np.array([[[20, 40, 220], [30, 200, 60]], [[230, 70, 40], [240, 240, 240]]], dtype=np.uint8)
+    return colours.repeat(24, axis=0).repeat(40, axis=1)
+
+
+def turned_jpeg(image: np.ndarray, orientation: int) -> bytes:
+    """A JPEG file whose EXIF says ``orientation``."""
+    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
+    content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
+
+
+# the stored image for an upright one, as EXIF defines the orientations: where its first row and column are seen
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda upright: upright,  # top, left
+    2: lambda upright: upright[:, ::-1],  # top, right
+    3: lambda upright: upright[::-1, ::-1],  # bottom, right
+    4: lambda upright: upright[::-1],  # bottom, left
+    5: lambda upright: upright.transpose(1, 0, 2),  # left, top
+    6: lambda upright: upright[:, ::-1].transpose(1, 0, 2),  # right, top
+    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),  # right, bottom
+    8: lambda upright: upright[::-1].transpose(1, 0, 2),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_files_are_turned_as_their_exif_says(orientation: int, tmp_path: Path) -> None:
+    stored = np.ascontiguousarray(STORED[orientation](quadrants()))
+    (tmp_path / "x.jpg").write_bytes(turned_jpeg(stored, orientation))
+    read = read_image(tmp_path / "x.jpg").astype(int)
+    assert read.shape == (48, 80, 3)
+    middles = np.ix_([12, 36], [20, 60])
+    assert np.abs(read[middles] - quadrants()[middles]).max() < 10
 
 
 @pytest.mark.parametrize(
@@ -252,6 +281,16 @@ def test_a_folder_with_broken_files(tmp_path: Path) -> None:
         "e.png",
     ]
     assert len(told) == 3
+
+
+def test_images_of_a_folder_are_sorted_and_known_by_any_case(tmp_path: Path) -> None:
+    names = [
+        f"{index:02}{suffix}"
+        for index, suffix in enumerate((".jpg", ".JPEG", ".Png", ".bmp", ".webp", ".tif", ".TIFF") * 6)
+    ]
+    for name in (*reversed(names), "a.gif", "b.onnx", "jpg", "c.jpg.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_images(tmp_path)] == names
 
 
 def test_folders_without_images(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparse_detr_deploy import limits
+from sparse_detr_deploy import metadata as metadata_module
 from sparse_detr_deploy.errors import ArtefactError, InputError
 from sparse_detr_deploy.metadata import SCHEMA_VERSION, Metadata
 
@@ -148,6 +149,132 @@ def test_fields_of_later_versions_of_one_schema_are_left_alone() -> None:
 def test_documents_that_are_refused(change: dict, message: str) -> None:
     with pytest.raises(ArtefactError, match=f"x.onnx.*{message}"):
         Metadata.from_json(json.dumps({**json.loads(PLAIN.to_json()), **change}), "x.onnx")
+
+
+SHA256 = "0123456789abcdef" * 4
+LONGEST = 200
+# just within, just beyond, and how the complaint begins
+BOUNDS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"height": 65_536, "width": 32}, {"height": 65_537, "width": 32}, "height, width, batch: a canvas"),
+    ({"width": 65_536, "height": 32}, {"width": 65_537, "height": 32}, "height, width, batch: a canvas"),
+    ({"batch": [1, 1, 4096]}, {"batch": [1, 1, 4097]}, "height, width, batch: a batch of 4097"),
+    (
+        {"height": 2**10, "width": 2**14, "batch": [1, 1, 16]},
+        {"height": 2**10, "width": 2**14, "batch": [1, 1, 17]},
+        "height, width, batch: a canvas of 1024×16384 in batches of 17",
+    ),
+    ({"batch": [2, 2, 2]}, {"batch": [2, 1, 2]}, "batch"),
+    ({"batch": [1, 3, 3]}, {"batch": [1, 3, 2]}, "batch"),
+    ({"batch": [1, 1, 1]}, {"batch": [0, 1, 1]}, "batch"),
+    ({"batch": [1, 1, 2]}, {"batch": [1, 2]}, "batch"),
+    ({"batch": [1, 1, 2]}, {"batch": [1, 1, 2, 2]}, "batch"),
+    ({"batch": [1, 1, 2]}, {"batch": [True, 1, 2]}, "batch"),
+    ({"height": 32}, {"height": 0}, "sizes"),
+    ({"width": 32}, {"width": True}, "sizes"),
+    ({"num_queries": 100_000}, {"num_queries": 100_001}, "num_queries: 100001, but 100,000"),
+    ({"num_classes": 100_000}, {"num_classes": 100_001}, "num_classes: 100001, but 100,000"),
+    ({"num_queries": 1, "num_detections": 91}, {"num_queries": 0}, "sizes"),
+    ({"num_classes": 1}, {"num_classes": 0}, "sizes"),
+    ({"num_detections": 1}, {"num_detections": 0}, "sizes"),
+    ({"num_detections": 300 * 91}, {"num_detections": 300 * 91 + 1}, "num_detections: 27301, but 27,300"),
+    (
+        {"num_queries": 100_000, "num_detections": 1_000_000},
+        {"num_queries": 100_000, "num_detections": 1_000_001},
+        "num_detections: 1000001, but 1,000,000",
+    ),
+    ({"level_shapes": [[96, 128]]}, {"level_shapes": [[97, 128]]}, "level_shapes: a level is larger"),
+    ({"level_shapes": [[96, 128]]}, {"level_shapes": [[96, 129]]}, "level_shapes: a level is larger"),
+    ({"level_shapes": [[1, 1]] * 8}, {"level_shapes": [[1, 1]] * 9}, "level_shapes: 9 levels"),
+    ({"level_shapes": [[1, 1]]}, {"level_shapes": [[1, 0]]}, "level_shapes"),
+    ({"level_shapes": [[1, 1]]}, {"level_shapes": [[1, 1, 1]]}, "level_shapes"),
+    ({"level_shapes": [[1, 1]]}, {"level_shapes": [7]}, "level_shapes"),
+    ({"rho": 1}, {"rho": 1.0000001}, "rho"),
+    ({"rho": 1e-9}, {"rho": 0}, "rho"),
+    ({"rho": None}, {"rho": -0.3}, "rho"),
+    ({"std": [1e-4] * 3}, {"std": [1, 9e-5, 1]}, "mean, std"),
+    ({"std": [1e4] * 3}, {"std": [1, 1, 10_001]}, "mean, std"),
+    ({"std": [1] * 3}, {"std": [1] * 4}, "mean, std"),
+    ({"mean": [1e4, 0, -1e4]}, {"mean": [0, 10_001, 0]}, "mean, std"),
+    ({"mean": [0, 0, 0]}, {"mean": [0, -10_001, 0]}, "mean, std"),
+    ({"mean": [0, 0, 0]}, {"mean": "abc"}, "mean, std"),
+    ({"gmacs_fixed": 0}, {"gmacs_fixed": -1e-9}, "gmacs"),
+    ({"gmacs_fixed": 1e9}, {"gmacs_fixed": 1.1e9}, "gmacs"),
+    ({"gmacs_fixed": None}, {"gmacs_fixed": True}, "gmacs"),
+    ({"gmacs_per_kept_token": 1e9}, {"gmacs_per_kept_token": 1.1e9}, "gmacs"),
+    ({"gmacs_per_kept_token": 0}, {"gmacs_per_kept_token": -1e-9}, "gmacs"),
+    ({"opset": 1}, {"opset": -20}, "opset"),
+    ({"digest": SHA256}, {"digest": SHA256.upper()}, "digest"),
+    ({"digest": ""}, {"digest": SHA256 + "0"}, "digest"),
+    ({"digest": ""}, {"digest": SHA256[1:]}, "digest"),
+    ({"architecture": "x" * LONGEST}, {"architecture": "x" * (LONGEST + 1)}, "architecture"),
+    ({"toolkit_version": "x" * LONGEST}, {"toolkit_version": "x" * (LONGEST + 1)}, "toolkit_version"),
+    ({"toolkit_version": "1.0+ρ"}, {"toolkit_version": "1.0\n"}, "toolkit_version"),
+    ({"name": "x"}, {"name": 7}, "name"),
+    ({"class_names": ["x" * 1000]}, {"class_names": ["x" * 1001]}, "class_names: a name of 1,001"),
+    ({"class_names": []}, {"class_names": "cat"}, "class_names"),
+    ({"class_names": ["cat"]}, {"class_names": ["cat", None]}, "class_names"),
+    *(
+        ({"model": {field: 65_536}}, {"model": {field: odd}}, f"model, {field}")
+        for field in ("hidden_dim", "nheads", "enc_n_points", "dec_n_points")
+        for odd in (65_537, 0, True)
+    ),
+    ({"versions": {"torch": "2"}}, {"versions": {"torch": "2", "onnx": None}}, "versions"),
+    ({"versions": {}}, {"versions": ["2"]}, "versions"),
+    ({"custom_ops": {"x": 1}}, {"custom_ops": {"x": True}}, "custom_ops"),
+    ({"checkpoint": {"file": "x", "sha256": "y", "z": 1}}, {"checkpoint": {"file": "x", "sha256": 1}}, "checkpoint"),
+    ({"checkpoint": {}}, {"checkpoint": []}, "checkpoint"),
+    ({"dynamic_rho": True}, {"dynamic_rho": True, "rho": None}, "dynamic_rho"),
+    ({"precision": "float16"}, {"precision": "fp16"}, "precision"),
+    ({"input_dtype": "uint8"}, {"input_dtype": "float16"}, "input_dtype"),
+    ({"outputs": "raw"}, {"outputs": "boxes"}, "outputs"),
+    ({"color": "rgb"}, {"color": "bgr"}, "color"),
+]
+
+
+@pytest.mark.parametrize(("within", "beyond", "complaint"), BOUNDS)
+def test_each_bound_by_itself(within: dict[str, Any], beyond: dict[str, Any], complaint: str) -> None:
+    """What is just within is read; of what is just beyond, this alone is complained of."""
+    document = json.loads(PLAIN.to_json())
+    read = Metadata.from_json(json.dumps({**document, **within}))
+    assert {name: read.to_dict()[name] for name in within} == {
+        name: tuple(map(_as_read, value)) if isinstance(value, list) else value for name, value in within.items()
+    }
+    with pytest.raises(ArtefactError, match=rf"^x\.onnx: its metadata is damaged \({complaint}[^;]*\); export it"):
+        Metadata.from_json(json.dumps({**document, **beyond}), "x.onnx")
+
+
+def _as_read(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def test_one_complaint_does_not_hide_another() -> None:
+    change = {"height": 0, "digest": "x", "padded": 1, "model": 7, "rho": 2}
+    with pytest.raises(ArtefactError) as caught:
+        Metadata.from_json(json.dumps({**json.loads(PLAIN.to_json()), **change}))
+    assert "(digest; model; sizes; rho; padded)" in str(caught.value)
+
+
+def test_work_of_an_image() -> None:
+    """In 10⁹ multiply-adds: a fixed part, and one for each token that is kept."""
+    counted = dataclasses.replace(PLAIN, gmacs_fixed=5.0, gmacs_per_kept_token=0.25, dynamic_rho=True)
+    assert counted.gmacs() == 5 + 0.25 * 77
+    assert counted.gmacs(0.5) == 5 + 0.25 * 129
+    assert dataclasses.replace(counted, rho=None, dynamic_rho=False).gmacs() == 5
+    assert PLAIN.gmacs() is None
+    with pytest.raises(InputError, match="fixed at"):
+        PLAIN.gmacs(0.5)
+
+
+def test_boxes_of_raw_outputs_are_described_as_such() -> None:
+    assert dataclasses.replace(PLAIN, outputs="raw").to_dict()["box_format"].startswith("cx, cy, w, h")
+
+
+def test_a_document_may_be_as_large_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PLAIN.to_json()
+    monkeypatch.setattr(metadata_module, "MOST_METADATA_BYTES", len(text))
+    assert Metadata.from_json(text) == PLAIN
+    with pytest.raises(ArtefactError, match="its metadata is larger than"):
+        Metadata.from_json(text + " ")
 
 
 @pytest.mark.parametrize("name", ["name", "height", "level_shapes", "model"])

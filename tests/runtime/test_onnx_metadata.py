@@ -134,13 +134,68 @@ def test_files_that_are_refused(tmp_path: Path, content: bytes, message: str) ->
         read_metadata(tmp_path / "x.onnx")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        b"\x08\x07",  # a number: the version
+        b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",  # the largest one
+        b"\x0d" + b"\x0a" * 4,  # four bytes, which look like fields
+        b"\x09" + b"\x0a" * 8,  # eight bytes
+        b"\x0a\x00",  # an empty text
+        field(25, b"\x72" * 300),  # a long one, of a number beyond 15
+        field(14, field(1, b"other") + field(2, b"thing")),
+        field(14, field(1, KEY + b"2") + field(2, b"thing")),
+        field(14, field(1, KEY[:-1]) + field(2, b"thing")),
+        field(14, field(1, KEY[:-1] + b"X") + field(2, b"thing")),
+        field(14, b""),
+    ],
+)
+def test_what_lies_around_the_metadata_is_stepped_over(other: bytes, tmp_path: Path) -> None:
+    for index, content in enumerate((other + GRAPH + ENTRY, GRAPH + other + ENTRY, GRAPH + ENTRY + other)):
+        (tmp_path / f"{index}.onnx").write_bytes(content)
+        assert read_metadata(tmp_path / f"{index}.onnx") == METADATA
+
+
+def test_of_two_keys_or_values_the_last_counts(tmp_path: Path) -> None:
+    """As protobuf has it; and a part that is unknown does no harm."""
+    entry = field(1, b"x") + field(2, b"y") + b"\x18\x05" + field(2, METADATA.to_json().encode()) + field(1, KEY)
+    (tmp_path / "x.onnx").write_bytes(GRAPH + field(14, entry))
+    assert read_metadata(tmp_path / "x.onnx") == METADATA
+
+
+def test_as_many_fields_as_are_read(tmp_path: Path) -> None:
+    """10,000 in a file, 16 in an entry; one more is refused above."""
+    (tmp_path / "x.onnx").write_bytes(GRAPH + ENTRY + b"\x08\x01" * (10_000 - 2))
+    assert read_metadata(tmp_path / "x.onnx") == METADATA
+    (tmp_path / "x.onnx").write_bytes(GRAPH + ENTRY + b"\x08\x01" * (10_000 - 1))
+    with pytest.raises(ArtefactError, match="a message of more than 10,000 fields"):
+        read_metadata(tmp_path / "x.onnx")
+    entry = field(1, KEY) + field(2, METADATA.to_json().encode())
+    for more, read in ((14, True), (15, False)):
+        (tmp_path / "x.onnx").write_bytes(GRAPH + field(14, entry + b"\x18\x01" * more))
+        if read:
+            assert read_metadata(tmp_path / "x.onnx") == METADATA
+        else:
+            with pytest.raises(ArtefactError, match="a message of more than 16 fields"):
+                read_metadata(tmp_path / "x.onnx")
+
+
+def test_metadata_without_a_graph_or_of_another_wire_type(tmp_path: Path) -> None:
+    for content, message in ((ENTRY, "holds no graph"), (GRAPH + ENTRY + b"\x70\x01", "truncated or not an ONNX file")):
+        (tmp_path / "x.onnx").write_bytes(content)
+        with pytest.raises(ArtefactError, match=message):
+            read_metadata(tmp_path / "x.onnx")
+
+
 def test_paths_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="does not exist"):
         read_metadata(tmp_path / "x.onnx")
     with pytest.raises(ArtefactError, match="is a folder"):
         read_metadata(tmp_path)
-    with pytest.raises(ArtefactError):
+    with pytest.raises(ArtefactError, match="cannot be read .*null"):
         read_metadata("null\0.onnx")
+    with pytest.raises(ArtefactError, match=r"x\.onnx cannot be read \(File name too long\)"):
+        read_metadata(tmp_path / f"{'x' * 300}.onnx")
 
 
 def test_a_file_of_many_empty_fields(tmp_path: Path) -> None:

@@ -37,6 +37,29 @@ def test_fitted_images_keep_their_aspect_and_touch_the_canvas(height: int, width
     assert abs(fitted[1] - width * scale) <= 1
 
 
+@pytest.mark.parametrize(
+    ("size", "fitted"),
+    [
+        ((97, 150), (83, 128)),  # 82.77 rows
+        ((150, 90), (96, 58)),  # 57.6 columns
+        ((100, 150), (85, 128)),  # 85.33 rows
+        ((150, 97), (96, 62)),  # 62.08 columns
+        ((3000, 10), (96, 1)),  # 0.32 columns
+        ((10, 3999), (1, 128)),  # 0.32 rows
+        ((48, 64), (96, 128)),
+        ((1, 1), (96, 96)),
+    ],
+)
+def test_fitted_sizes_are_rounded_to_the_nearest(size: tuple[int, int], fitted: tuple[int, int]) -> None:
+    """Up as well as down, and to no less than a pixel; the rows and columns that are filled are those that are told."""
+    assert fitted_size(size, FIT) == fitted
+    feed = prepare([np.full((*size, 3), 255, dtype=np.uint8)], dataclasses.replace(FIT, input_dtype="uint8"))
+    assert feed["image_sizes"].tolist() == [list(fitted)]
+    expected = np.zeros((96, 128), dtype=np.uint8)
+    expected[: fitted[0], : fitted[1]] = 255
+    np.testing.assert_array_equal(feed["images"][0], [expected] * 3)
+
+
 @given(SIDE, SIDE)
 def test_stretched_images_fill_the_canvas(height: int, width: int) -> None:
     assert fitted_size((height, width), STRETCH) == (96, 128)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError, native_ops
 from sparse_detr_deploy.runners import open_runner
 from sparse_detr_deploy.runners.onnxruntime import OnnxRuntimeRunner
+from sparse_detr_deploy.runners.openvino import OpenVINORunner
+from sparse_detr_deploy.runners.options import check_num_threads, provider_names
 from tests.conftest import Export
 from tests.runtime.test_onnx_metadata import small_onnx
+from tests.runtime.test_signature import METADATA, crafted
 
 
 def test_files_that_are_not_ours(tmp_path: Path) -> None:
@@ -82,6 +86,32 @@ def test_options_that_are_refused_before_the_file_is_opened(
 ) -> None:
     with pytest.raises(InputError, match=message):
         Detector.load(tmp_path / "nowhere.onnx", backend, **options)
+
+
+def test_backends_that_do_not_run_the_file(tmp_path: Path) -> None:
+    for backend in ("onnxruntime", "openvino"):
+        with pytest.raises(
+            InputError, match=f"x.engine is a TensorRT engine, which {backend} does not run: give the .onnx"
+        ):
+            open_runner(tmp_path / "x.engine", backend)
+    with pytest.raises(InputError, match=r"x\.onnx is no engine: build one with sparse-detr-export --engine"):
+        open_runner(tmp_path / "x.onnx", "tensorrt")
+
+
+def test_counts_of_threads_and_names_of_providers() -> None:
+    for count in (1, 1024, np.int16(7)):
+        assert check_num_threads(count) == count
+    assert type(check_num_threads(np.int16(7))) is int  # type: ignore[arg-type]
+    assert check_num_threads(None) is None
+    for odd in (0, 1025):
+        with pytest.raises(InputError, match=f"num_threads is {odd}, but 1 to 1024 are possible"):
+            check_num_threads(odd)
+    assert provider_names("cuda") == ["CUDAExecutionProvider"]
+    assert provider_names(("cuda", "cpu")) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert provider_names(["CPUExecutionProvider", "x"]) == ["CPUExecutionProvider", "x"]
+    for odd_names in (b"cpu", [1], ["cpu", None], ()):
+        with pytest.raises(InputError, match="providers is .*, but a name or a list of names"):
+            provider_names(odd_names)  # type: ignore[arg-type]
 
 
 def test_paths_and_backends_that_are_none(tmp_path: Path) -> None:
@@ -178,7 +208,92 @@ def test_what_runs_is_said(export_tiny: Export) -> None:
     expected = "function bodies" if native_ops.library_path() is None else "native"
     assert OnnxRuntimeRunner(path).describe()["custom_ops"] == expected
     assert OnnxRuntimeRunner(path, native=False).describe()["custom_ops"] == "function bodies"
-    assert OnnxRuntimeRunner(path, num_threads=2).describe()["num_threads"] == 2
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_threads_are_those_of_onnxruntimes_own_session(num_threads: int, tmp_path: Path) -> None:
+    runner = OnnxRuntimeRunner(crafted(tmp_path / "x.onnx", METADATA), num_threads=num_threads)
+    assert runner._session.get_session_options().intra_op_num_threads == num_threads
+    assert runner.describe()["num_threads"] == num_threads
+
+
+def test_threads_are_those_of_openvinos_own_model(tmp_path: Path) -> None:
+    """One, because it takes no more than there are cores; left to itself it takes all of them."""
+    runner = OpenVINORunner(crafted(tmp_path / "x.onnx", METADATA), num_threads=1)
+    assert runner._compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert runner.describe()["num_threads"] == 1
+
+
+def test_threads_are_left_to_the_backend_where_none_are_asked_for(tmp_path: Path) -> None:
+    path = crafted(tmp_path / "x.onnx", METADATA)
+    with_onnxruntime, with_openvino = OnnxRuntimeRunner(path), OpenVINORunner(path)
+    assert with_onnxruntime._session.get_session_options().intra_op_num_threads == 0
+    assert with_onnxruntime.describe()["num_threads"] is with_openvino.describe()["num_threads"] is None
+
+
+def test_openvino_computes_in_float32_where_nothing_else_is_asked_for(tmp_path: Path) -> None:
+    """Left to itself, it takes bfloat16 on a CPU that has it."""
+    runner = OpenVINORunner(crafted(tmp_path / "x.onnx", METADATA))
+    assert runner._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    assert runner._compiled.get_property("PERFORMANCE_HINT") == "LATENCY"
+    assert runner.describe()["precision"] == "f32"
+
+
+def mean_of_the_images(path: Path) -> Path:
+    """A crafted file whose scores are the mean of its images."""
+    model = onnx.load(crafted(path, METADATA))
+    for node in model.graph.node:
+        for index, name in enumerate(node.output):
+            if name == "scores":
+                node.output[index] = "ones"
+    model.graph.node.append(onnx.helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["ones", "mean"], ["scores"]))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_results_stay_what_they_are_in_later_runs(backend: str, tmp_path: Path) -> None:
+    """Backends use their memory again; each thread has its own."""
+    runner = open_runner(mean_of_the_images(tmp_path / "x.onnx"), backend)
+    values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    feeds = [{"images": np.full((1, 3, 96, 128), value, dtype=np.float32)} for value in values]
+    with ThreadPoolExecutor(3) as pool:
+        results = [runner.run(feed) for feed in feeds] + list(pool.map(runner.run, feeds))
+    assert [found["scores"].mean() for found in results] == pytest.approx(values * 2)
+    assert list(results[0]) == ["boxes", "scores", "labels"]
+
+
+def test_the_slow_fusion_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An addition and its layer norm stay apart in what ONNX Runtime makes of a graph on the CPU."""
+    import onnxruntime
+
+    def saving(*_: object) -> onnxruntime.SessionOptions:
+        options = SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        return options
+
+    model = onnx.load(mean_of_the_images(tmp_path / "x.onnx"))
+    weight = onnx.numpy_helper.from_array(np.ones(128, dtype=np.float32), "weight")
+    model.graph.initializer.append(weight)
+    for node in (
+        onnx.helper.make_node("ReduceMean", ["images"], ["rows"], axes=[1], keepdims=0),
+        onnx.helper.make_node("Neg", ["rows"], ["negative"]),
+        onnx.helper.make_node("Add", ["rows", "negative"], ["sum"]),
+        onnx.helper.make_node("LayerNormalization", ["sum", "weight", "weight"], ["probe"], axis=-1),
+    ):
+        model.graph.node.append(node)
+    model.graph.output.append(onnx.helper.make_tensor_value_info("probe", onnx.TensorProto.FLOAT, [1, 96, 128]))
+    onnx.save(model, tmp_path / "x.onnx")
+    SessionOptions = onnxruntime.SessionOptions
+    monkeypatch.setattr(onnxruntime, "SessionOptions", saving)
+    OnnxRuntimeRunner(tmp_path / "x.onnx")
+    kinds = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+    assert "LayerNormalization" in kinds
+    assert "SkipLayerNormalization" not in kinds
+    onnxruntime.InferenceSession(str(tmp_path / "x.onnx"), saving(), providers=["CPUExecutionProvider"])
+    fused = {node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node}
+    assert "SkipLayerNormalization" in fused  # which it does by itself
 
 
 def test_kernels_that_are_not_built(

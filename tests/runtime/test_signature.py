@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError
 from sparse_detr_deploy.export.graph import set_metadata
 from sparse_detr_deploy.metadata import Metadata
-from sparse_detr_deploy.signature import BATCH, Tensor, signature
+from sparse_detr_deploy.signature import BATCH, Tensor, check_feed, check_graph, check_result, signature
 
 METADATA = Metadata(
     name="crafted",
@@ -97,6 +97,100 @@ def crafted(path: Path, metadata: Metadata, inputs: Ports | None = None, outputs
 
 
 NONE: tuple[str, tuple[int | str, ...]] = ("", ())
+
+
+def test_the_signature() -> None:
+    """As the documents of the project have it."""
+    images = Tensor("float32", ("batch", 3, 96, 128))
+    found = signature(METADATA)
+    assert found.inputs == {"images": images}
+    assert list(found.outputs.items()) == [
+        ("boxes", Tensor("float32", ("batch", 7, 4))),
+        ("scores", Tensor("float32", ("batch", 7))),
+        ("labels", Tensor("int32", ("batch", 7))),
+    ]
+    assert signature(RAW).outputs == {
+        "pred_logits": Tensor("float32", ("batch", 9, 5)),
+        "pred_boxes": Tensor("float32", ("batch", 9, 4)),
+    }
+    sizes, count = Tensor("int64", ("batch", 2)), Tensor("int64", (1,))
+    assert signature(dataclasses.replace(METADATA, padded=True)).inputs == {"images": images, "image_sizes": sizes}
+    assert signature(dataclasses.replace(METADATA, dynamic_rho=True)).inputs == {"images": images, "num_keep": count}
+    both = signature(dataclasses.replace(METADATA, dynamic_rho=True, padded=True, input_dtype="uint8")).inputs
+    assert both == {
+        "images": Tensor("uint8", ("batch", 3, 96, 128)),
+        "image_sizes": sizes,
+        "num_keep": Tensor("int64", ("batch",)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape", "fits"),
+    [
+        ((1, 1, 1), (1, 3, 96, 128), True),
+        ((2, 2, 2), (2, 3, 96, 128), True),
+        ((2, 2, 2), (1, 3, 96, 128), False),
+        ((1, 2, 4), ("n", 3, 96, 128), True),
+        ((1, 2, 4), (1, 3, 96, 128), False),
+        ((1, 2, 4), (2, 3, 96, 128), False),
+        ((1, 2, 4), (4, 3, 96, 128), False),
+        ((1, 1, 4), (1, 3, 96, 128), False),
+        ((1, 4, 4), (4, 3, 96, 128), False),
+        ((1, 1, 1), ("n", "channels", "h", "w"), True),
+        ((1, 1, 1), (1, 3, 128, 96), False),
+        ((1, 1, 1), (1, 3, 96), False),
+        ((1, 1, 1), (1, 3, 96, 128, 1), False),
+        ((1, 1, 1), None, True),
+    ],
+)
+def test_which_shapes_fit(batch: tuple[int, int, int], shape: tuple[int | str, ...] | None, fits: bool) -> None:
+    """A graph of one batch size takes no others; sizes with names are settled by a run."""
+    metadata = dataclasses.replace(METADATA, batch=batch)
+    outputs = signature(metadata).outputs
+    if fits:
+        check_graph(Path("x.onnx"), metadata, {"images": Tensor("float32", shape)}, outputs)
+        return
+    with pytest.raises(
+        ArtefactError, match=r"\(images is float32 \[.*\] in the graph, but float32 \[batch, 3, 96, 128\]"
+    ):
+        check_graph(Path("x.onnx"), metadata, {"images": Tensor("float32", shape)}, outputs)
+
+
+def test_feeds_of_several_inputs() -> None:
+    metadata = dataclasses.replace(SEVERAL, padded=True, dynamic_rho=True)
+    feed = {"images": np.zeros((2, 3, 96, 128), dtype=np.float32)}
+    feed |= {"image_sizes": np.ones((2, 2), dtype=np.int64), "num_keep": np.ones(2, dtype=np.int64)}
+    assert check_feed(feed, metadata) == 2
+    for name, value, said in (
+        ("image_sizes", np.ones((1, 2), dtype=np.int64), r"int64 \[1, 2\]"),
+        ("image_sizes", np.ones((2, 2), dtype=np.int32), r"int32 \[2, 2\]"),
+        ("num_keep", np.ones(1, dtype=np.int64), r"int64 \[1\]"),
+        ("num_keep", [1, 1], "a list and no NumPy array"),
+    ):
+        with pytest.raises(InputError, match=rf"^{name} is {said}, but crafted takes int64 \[batch"):
+            check_feed({**feed, name: value}, metadata)
+    with pytest.raises(
+        InputError, match="the inputs are images, image_sizes, but crafted takes images, image_sizes, num"
+    ):
+        check_feed({name: feed[name] for name in ("images", "image_sizes")}, metadata)
+    with pytest.raises(InputError, match="the inputs are images, other, but crafted takes images"):
+        check_feed({"images": feed["images"], "other": feed["images"]}, SEVERAL)
+
+
+def test_results_of_several_images() -> None:
+    outputs = {
+        name: np.ones((2, *tensor.shape[1:]), tensor.dtype) for name, tensor in signature(METADATA).outputs.items()
+    }  # type: ignore[index,misc]
+    check_result(Path("x.onnx"), outputs, METADATA, 2)
+    for changed, batch in (
+        ({}, 1),
+        ({"scores": np.ones((1, 7), np.float32)}, 2),
+        ({"scores": np.ones((2, 7))}, 2),
+        ({"labels": np.ones((2, 7), np.int64)}, 2),
+        ({"boxes": np.ones((2, 4, 7), np.float32)}, 2),
+    ):
+        with pytest.raises(ArtefactError, match=rf"^x\.onnx: for {batch} images its output .* by its metadata"):
+            check_result(Path("x.onnx"), {**outputs, **changed}, METADATA, batch)
 
 
 @BACKENDS
