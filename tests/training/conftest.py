@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
 
@@ -40,6 +42,15 @@ def tiny_values(**changes: Any) -> dict[str, Any]:
         "log_every": 1,
     }
     return values | changes
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks as small as these are no faster on two, and on a busy machine threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
 
@@ -53,6 +56,29 @@ def test_boxes_are_tight_and_digits_stand_out() -> None:
         assert all(edge.any() for edge in (different[:3], different[-3:], different[:, :3], different[:, -3:]))
 
 
+def test_digits_hardly_cover_each_other() -> None:
+    """At most a tenth of the smaller one, distractors included."""
+    spec = SceneSpec(height=128, width=128, objects=(7, 7), distractors=(0, 0), empty_share=0.0, sizes=(30, 60))
+    crowded = 0
+    for index in range(12):
+        boxes = render_scene(spec, "train", 0, index).boxes
+        crowded += len(boxes) < 7  # no room for all of them
+        for one, other in itertools.combinations(boxes, 2):
+            overlap = np.prod(np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None))
+            smaller = min(np.prod(box[2:] - box[:2]) for box in (one, other))
+            assert overlap <= 0.1 * smaller
+    assert crowded > 0
+
+
+def test_distractors_have_no_label() -> None:
+    spec = SceneSpec(height=96, width=96, objects=(0, 0), distractors=(3, 3), strokes=(0, 0), empty_share=0.0)
+    plain = dataclasses.replace(spec, distractors=(0, 0))
+    scene, empty = render_scene(spec, "val", 0, 0), render_scene(plain, "val", 0, 0)
+    assert len(scene.labels) == len(scene.boxes) == 0
+    bright = [(one.image.astype(int).mean(-1) > 150).sum() for one in (scene, empty)]
+    assert bright[0] > 100 > bright[1]
+
+
 def test_some_scenes_are_empty() -> None:
     scene = next(
         scene
@@ -70,11 +96,23 @@ def test_some_scenes_are_empty() -> None:
         ({"sizes": (4, 90)}, "below 8"),
         ({"rotation": 180.0}, "6 and 9"),
         ({"empty_share": 1.0}, "empty_share"),
+        ({"empty_share": -0.1}, "empty_share"),
+        ({"rotation": 30.5}, "30.5°"),
+        ({"rotation": -1.0}, "-1.0°"),
+        ({"objects": (0, 1001)}, "at most 1000"),
+        ({"height": 4097}, "4097×160"),
+        ({"width": 0}, "160×0"),
+        ({"width": 95}, "do not fit"),
     ],
 )
 def test_impossible_scenes(changes: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         SceneSpec(**changes)  # type: ignore[arg-type]
+
+
+def test_the_ends_of_what_is_possible() -> None:
+    SceneSpec(height=4096, width=96, objects=(1000, 1000), sizes=(8, 96), rotation=30.0, empty_share=0.0)
+    SceneSpec(rotation=0.0, objects=(0, 0), empty_share=0.99)
 
 
 def test_unknown_split() -> None:

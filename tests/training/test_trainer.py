@@ -14,16 +14,9 @@ import torch
 from sparse_detr_deploy.errors import DivergenceError, InputError, OutputError, SparseDetrError
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
+from sparse_detr_deploy.training.phases import DensePhase
 from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, Trainer, train
 from tests.training.conftest import MODEL, tiny_values
-
-
-@pytest.fixture(autouse=True)
-def few_threads() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
@@ -103,6 +96,19 @@ def test_images_with_nothing_on_them_train(tmp_path: Path) -> None:
     last = [entry for entry in _log(tmp_path) if "loss" in entry][-1]
     assert last["loss_bbox"] == last["loss_giou"] == 0
     assert last["loss_ce"] > 0
+
+
+def test_a_step_is_as_long_as_its_gradients_are_clipped(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    """Of all parameters together; a norm below the limit stays as it is."""
+    norms = []
+    for limit in (1e-3, 1e6):
+        phase = dataclasses.replace(tiny_config.pretraining, steps=1, clip_norm=limit)
+        trainer = Trainer(dataclasses.replace(tiny_config, pretraining=phase), tmp_path)
+        trainer._step(DensePhase(trainer.config, trainer.model), phase)
+        gradients = [parameter.grad for parameter in trainer.model.parameters() if parameter.grad is not None]
+        norms.append(float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()))
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3)
+    assert 0.1 < norms[1] < 1e6
 
 
 class Infinite(torch.autograd.Function):
