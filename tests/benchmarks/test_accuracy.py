@@ -74,6 +74,20 @@ def test_annotated_images_that_did_not_run_are_no_misses(dataset: dict[str, Any]
     assert found.values["AP50"] == pytest.approx((1 + 0.5) / 2)
 
 
+def test_an_object_is_found_once() -> None:
+    """The second one on it is wrong, also where the first is the very first of all detections."""
+    boxes = np.array([[0, 0, 20, 20], [0, 0, 20, 20], [50, 50, 80, 80]], np.float32)
+    annotated = [
+        {"id": index, "image_id": 1, "category_id": 1, "bbox": box, "area": box[2] ** 2, "iscrowd": 0}
+        for index, box in enumerate([[0, 0, 20, 20], [50, 50, 30, 30]], start=1)
+    ]
+    dataset = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": annotated}
+    scores, labels = np.array([0.9, 0.8, 0.7], np.float32), np.ones(3, np.int32)
+    found = evaluate(dataset, {1: Detections(boxes, scores, labels, (100, 100))})
+    # precision 1 up to recall 1/2 (51 of 101 recalls), then 2/3
+    assert found.values["AP"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+
+
 def test_each_size_has_its_own_objects() -> None:
     """Of three sizes (areas below 32² and 96² pixels are small and medium) other shares are found."""
     sides = {"small": [20] * 4, "medium": [40, 50], "large": [120]}

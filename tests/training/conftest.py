@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +53,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of :func:`launch` come out of one server that has imported torch, once a session, in the place of an
+    interpreter each (``tests/training/test_parallel.py`` has those)."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["sparse_detr_deploy.training.trainer"])
+    start = functools.partial(torch.multiprocessing.start_processes, start_method="forkserver")
+    monkeypatch.setattr(torch.multiprocessing, "spawn", start)
 
 
 @pytest.fixture
