@@ -59,6 +59,8 @@ def test_a_row_takes_its_own_batch_before_any_other() -> None:
     others = make_report(make_row([100.0] * 12), make_row([100.0] * 12, batch=8))
     found = compare(others, make_report(*new.rows[:2]), HALF)
     assert [row.new_p50_ms for row in found] == [300.0, 200.0]
+    left = make_report(make_row([100.0] * 12, batch=8), make_row([100.0] * 12, batch=16))
+    assert [row.new_p50_ms for row in compare(left, make_report(new.rows[1]), HALF)] == [200.0, None]
 
 
 def test_the_message_counts_and_names_the_first() -> None:
