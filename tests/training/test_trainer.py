@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,28 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tiny_config: Train
     assert whole["step"] == parts["step"] == 3
     for key, value in whole["average"]["state"].items():
         torch.testing.assert_close(parts["average"]["state"][key], value, msg=key)
+
+
+def test_when_a_run_saves_evaluates_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every so many steps of its phase, and the state at the end of each; only the second phase is evaluated."""
+    done: list[tuple[str, str, int]] = []
+    for name in ("save_state", "save_checkpoint", "evaluate"):
+        note = functools.partial(lambda name, self: done.append((name, self.phase, self.step)), name)
+        monkeypatch.setattr(Trainer, name, functools.partialmethod(lambda self, note: note(self), note))
+    train(config_from(tiny_values(checkpoint_every=2, evaluate_every=2, log_every=2)), tmp_path)
+    assert done == [
+        ("save_state", "pretraining", 2),
+        ("save_state", "pretraining", 2),
+        ("evaluate", "training", 2),
+        ("save_state", "training", 2),
+        ("save_state", "training", 3),
+        ("evaluate", "training", 3),
+        ("save_checkpoint", "training", 3),
+    ]
+    assert [(entry["phase"], entry["step"], entry["images"]) for entry in _log(tmp_path)] == [
+        ("pretraining", 2, 8),
+        ("training", 2, 16),
+    ]
 
 
 def _first_loss(config: TrainingConfig, workers: int, evaluates: bool = False) -> float:
