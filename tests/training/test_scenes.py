@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.training import scenes
 from sparse_detr_deploy.training.digits import load_split
 from sparse_detr_deploy.training.scenes import SceneSpec, render_scene
 
@@ -32,15 +33,15 @@ def test_no_source_digit_is_in_both_splits() -> None:
 
 def test_objects_lie_inside_and_have_the_promised_sizes() -> None:
     spec = SceneSpec(height=128, width=192)
-    scenes = [render_scene(spec, "train", 0, index) for index in range(60)]
-    boxes = np.concatenate([scene.boxes for scene in scenes])
-    assert all(scene.image.shape == (128, 192, 3) and scene.image.dtype == np.uint8 for scene in scenes)
+    rendered = [render_scene(spec, "train", 0, index) for index in range(60)]
+    boxes = np.concatenate([scene.boxes for scene in rendered])
+    assert all(scene.image.shape == (128, 192, 3) and scene.image.dtype == np.uint8 for scene in rendered)
     assert boxes[:, :2].min() >= 0
     assert (boxes[:, 2:] <= (192, 128)).all()
     longer = (boxes[:, 2:] - boxes[:, :2]).max(1)
     assert spec.sizes[0] - 2 <= longer.min() < 16  # anti-aliasing takes up to a pixel from each side
     assert 70 < longer.max() <= spec.sizes[1] + 2
-    assert max(len(scene.labels) for scene in scenes) <= spec.objects[1]
+    assert max(len(scene.labels) for scene in rendered) <= spec.objects[1]
 
 
 def test_boxes_are_tight_and_digits_stand_out() -> None:
@@ -54,6 +55,19 @@ def test_boxes_are_tight_and_digits_stand_out() -> None:
         different = abs(inside - around) > 35
         assert 0.15 < different.mean() < 0.95
         assert all(edge.any() for edge in (different[:3], different[-3:], different[:, :3], different[:, -3:]))
+
+
+def test_a_box_holds_all_of_a_digit_and_nothing_else() -> None:
+    """On an even canvas what has changed is the box, to the pixel."""
+    rng = np.random.default_rng(0)
+    for size in (14.0, 30.0, 60.0):
+        canvas = np.full((96, 128, 3), 50, np.float32)
+        placed = scenes._place(canvas, load_split("train"), size, True, [], SceneSpec(height=96, width=128), rng)
+        assert placed is not None
+        changed = (canvas != 50).any(-1)
+        rows, columns = (np.flatnonzero(changed.any(axis)) for axis in (1, 0))
+        assert placed[0].tolist() == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        assert size - 4 < max(len(rows), len(columns)) < size + 4
 
 
 def test_digits_hardly_cover_each_other() -> None:
