@@ -5,13 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from sparse_detr_deploy.benchmarks.accuracy import Annotations, evaluate, measure_accuracy
+from sparse_detr_deploy.benchmarks import accuracy
+from sparse_detr_deploy.benchmarks.accuracy import Accuracy, Annotations, evaluate, measure_accuracy
 from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.errors import InputError
-from sparse_detr_deploy.hashing import sha256_of
 from tests.benchmarks.conftest import unreadable
 
 
@@ -59,19 +60,113 @@ def test_shifted_boxes_lose_the_strict_thresholds(dataset: dict[str, Any]) -> No
     assert found["AP"] == pytest.approx(0.4)  # of the ten thresholds 0.5, 0.55, 0.6 and 0.65
 
 
+def test_annotated_images_that_did_not_run_are_no_misses(dataset: dict[str, Any]) -> None:
+    """AP is of the images that ran: a run on some of them is not worse for the objects on the others."""
+    found = evaluate(dataset, {10: from_truth(dataset, 10)})
+    assert (found.values["AP"], found.images) == (pytest.approx(1.0), 1)
+    assert found.values["AP_large"] is None
+    empty = {**dataset, "images": [*dataset["images"], {"id": 99, "file_name": "x.png"}]}
+    wrong = from_truth(dataset, 10)
+    # what is found on an image without objects is wrong: before the right dog, and after the right cat
+    scored = Detections(wrong.boxes, np.array([0.5, 0.85], np.float32), wrong.labels, wrong.image_size)
+    found = evaluate(empty, {10: wrong, 99: scored})
+    assert found.images == 2
+    assert found.values["AP50"] == pytest.approx((1 + 0.5) / 2)
+
+
+def test_an_object_is_found_once() -> None:
+    """The second one on it is wrong, also where the first is the very first of all detections."""
+    boxes = np.array([[0, 0, 20, 20], [0, 0, 20, 20], [50, 50, 80, 80]], np.float32)
+    annotated = [
+        {"id": index, "image_id": 1, "category_id": 1, "bbox": box, "area": box[2] ** 2, "iscrowd": 0}
+        for index, box in enumerate([[0, 0, 20, 20], [50, 50, 30, 30]], start=1)
+    ]
+    dataset = {"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": annotated}
+    scores, labels = np.array([0.9, 0.8, 0.7], np.float32), np.ones(3, np.int32)
+    found = evaluate(dataset, {1: Detections(boxes, scores, labels, (100, 100))})
+    # precision 1 up to recall 1/2 (51 of 101 recalls), then 2/3
+    assert found.values["AP"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+
+
+def test_each_size_has_its_own_objects() -> None:
+    """Of three sizes (areas below 32² and 96² pixels are small and medium) other shares are found."""
+    sides = {"small": [20] * 4, "medium": [40, 50], "large": [120]}
+    boxes = [[0.0, 0.0, side, side] for of_size in sides.values() for side in of_size]
+    dataset = {
+        "images": [{"id": index} for index in range(len(boxes))],
+        "categories": [{"id": 1}],
+        "annotations": [
+            {"id": index + 1, "image_id": index, "category_id": 1, "bbox": box, "area": box[2] ** 2, "iscrowd": 0}
+            for index, box in enumerate(boxes)
+        ],
+    }
+
+    def found(box: list[float], score: float = 0.9) -> Detections:
+        scores = np.array([score], np.float32)
+        return Detections(np.array([box], np.float32), scores, np.ones(1, np.int32), (200, 200))
+
+    nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), (200, 200))
+    detections = {index: found(box) if index not in (1, 2, 3, 5) else nothing for index, box in enumerate(boxes)}
+    # a large wrong one, surer than all others, is no mistake among the medium ones
+    detections[5] = found([60.0, 60.0, 199.0, 199.0], 1.0)
+    values = evaluate(dataset, detections).values
+    # of the 101 recalls 26 are up to 1/4, and 51 up to 1/2
+    assert [values[f"AP_{size}"] for size in sides] == pytest.approx([26 / 101, 51 / 101, 0.5])
+
+
 def test_no_detections(dataset: dict[str, Any]) -> None:
     nothing = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), (90, 120))
     assert evaluate(dataset, {10: nothing}).values["AP"] == 0.0
 
 
-def test_usual_files_are_taken(coco: dict[str, Any], tmp_path: Path, images: Path) -> None:
-    coco["annotations"][0].update(iscrowd=1, area=12.5, bbox=[-1.5, 0, 0, 3])
-    coco["annotations"][1].update(iscrowd=False)
-    file = tmp_path / "usual.json"
+def test_detections_go_to_their_own_images(
+    coco: dict[str, Any], tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read in threes, an unreadable one among them; the mean of an image stands for what is found on it."""
+    (images / "7.png").write_bytes((images / "2.png").read_bytes())
+    for index in (3, 4):
+        cv2.imwrite(str(images / f"{index}.png"), np.full((90, 120, 3), index * 50, np.uint8))
+    coco["images"] += [{"id": number, "file_name": f"{number}.png"} for number in (1, 3, 4)]
+    file = tmp_path / "more.json"
     file.write_text(json.dumps(coco))
+    sizes: list[tuple[int, float | None]] = []
+
+    def detect(batch: list[Any], keep_ratio: float | None) -> list[Detections]:
+        sizes.append((len(batch), keep_ratio))
+        return [
+            Detections(
+                np.ones((1, 4), np.float32), np.array([image.mean()], np.float32), np.ones(1, np.int32), (90, 120)
+            )
+            for image in batch
+        ]
+
+    results: list[dict[int, Detections]] = []
+    monkeypatch.setattr(accuracy, "evaluate", lambda dataset, found: results.append(found) or Accuracy({}, len(found)))
+    said: list[str] = []
+    contenders = [contender(0.1, 1), contender(0.3, 3)]
     read = Annotations.read(file, images)
-    assert read.sha256 == sha256_of(file)
-    assert [entry["iscrowd"] for entry in read.dataset["annotations"]] == [1, 0, 0]
+    measured = measure_accuracy(contenders, {Path("x.onnx"): detect}, read, said.append)  # type: ignore[dict-item]
+    assert [found.images for found in measured] == [5, 5]
+    assert len(said) == 1
+    assert "1.png" in said[0]
+    assert sizes == [(3, 0.1), (3, 0.3), (2, 0.1), (2, 0.3)]
+    expected = {key: cv2.imread(str(read.paths[key])).mean() for key in (10, 12, 17, 3, 4)}
+    for found in results:
+        assert {key: float(one.scores[0]) for key, one in found.items()} == pytest.approx(expected, rel=1e-6)
+
+
+def test_none_that_can_be_read(annotations: Path, images: Path) -> None:
+    read = Annotations.read(annotations, images)
+    for path in read.paths.values():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the annotated images can be read"):
+        measure_accuracy([contender(None, 2)], {}, read, lambda text: None)
+
+
+def contender(ratio: float | None, batch: int, class_names: tuple[str, ...] | None = None) -> Any:
+    metadata = SimpleNamespace(class_names=class_names)
+    title = f"x at ρ {ratio}"
+    return SimpleNamespace(path=Path("x.onnx"), name="x", title=title, keep_ratio=ratio, batch=batch, metadata=metadata)
 
 
 def measured(read: Annotations, label: int, class_names: tuple[str, ...] | None = None) -> list[str]:
@@ -81,17 +176,7 @@ def measured(read: Annotations, label: int, class_names: tuple[str, ...] | None 
         boxes, scores = np.array([[1, 1, 9, 9]] * 2, np.float32), np.array([0.9, 0.1], np.float32)
         return [Detections(boxes, scores, np.array([label, 3], np.int32), (90, 120)) for _ in batch]
 
-    contenders: Any = [
-        SimpleNamespace(
-            path=Path("x.onnx"),
-            name="x",
-            title=f"x at ρ {ratio}",
-            keep_ratio=ratio,
-            batch=1,
-            metadata=SimpleNamespace(class_names=class_names),
-        )
-        for ratio in (0.1, 0.3)
-    ]
+    contenders = [contender(ratio, 1, class_names) for ratio in (0.1, 0.3)]
     said: list[str] = []
     measure_accuracy(contenders, {Path("x.onnx"): detect}, read, pytest.fail, warn=said.append)  # type: ignore[dict-item]
     return said
@@ -104,6 +189,11 @@ def test_labels_that_are_no_categories_are_told(annotations: Path, images: Path)
     assert text.startswith("x: ")
     for part in ("labels 0 (50 % of its detections)", "category ids 1, 3", "from 0"):
         assert part in text
+
+
+def test_many_numbers_are_shortened() -> None:
+    assert accuracy._listed(range(6, 0, -1)) == "1, 2, 3, 4, 5, 6"
+    assert accuracy._listed(range(7, 0, -1)) == "1, 2 … 7 (7 of them)"
 
 
 def test_classes_in_another_order_are_reported(annotations: Path, images: Path) -> None:
@@ -222,16 +312,3 @@ def test_what_is_no_text_file(kind: str, tmp_path: Path, images: Path) -> None:
     file = unreadable(kind, tmp_path)
     with pytest.raises(InputError, match=f"the annotations {file} cannot be read"):
         Annotations.read(file, images)
-
-
-def test_a_byte_order_mark_is_no_fault(annotations: Path, images: Path) -> None:
-    annotations.write_bytes(b"\xef\xbb\xbf" + annotations.read_bytes())
-    assert len(Annotations.read(annotations, images).paths) == 2
-
-
-def test_fields_that_nobody_needs_may_hold_anything(coco: dict[str, Any], images: Path, tmp_path: Path) -> None:
-    coco["info"] = {"seed": 2**70}
-    coco["images"][0].update(width="120", height=0, flickr=10**25)
-    path = tmp_path / "odd.json"
-    path.write_text(json.dumps(coco))
-    assert len(Annotations.read(path, images).paths) == 2

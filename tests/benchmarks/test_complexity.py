@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from torch.utils.flop_counter import FlopCounterMode
 
 from sparse_detr_deploy.benchmarks.cli import main
-from sparse_detr_deploy.modeling import ModelConfig, build_model, sparse_config
-from sparse_detr_deploy.modeling.complexity import count
+from sparse_detr_deploy.modeling import ModelConfig, build_model
+from sparse_detr_deploy.modeling.complexity import Complexity, count
 
 # README of kakaobrain/sparse-detr, tables "GFLOPs"
 SPARSE = {"r50": (105.4, 112.9, 120.5, 128.0, 135.6), "swint": (113.4, 121.0, 128.5, 136.1, 143.7)}
@@ -92,6 +92,7 @@ def test_bad_arguments(arguments: list[str], message: str) -> None:
         ModelConfig(backbone="resnet101", num_feature_levels=5),
         ModelConfig(num_feature_levels=1),
         ModelConfig(backbone="swin-t"),
+        ModelConfig(backbone="thin-resnet18"),
     ],
     ids=lambda config: f"{config.short_name}-{config.num_feature_levels}{'-dc5' if config.dilation else ''}",
 )
@@ -99,15 +100,8 @@ def test_backbone_and_projections_as_torch_counts_them(config: ModelConfig) -> N
     config = ModelConfig(**{**config.to_dict(), "enc_layers": 0, "dec_layers": 0, "num_queries": 0})
     with torch.device("meta"):
         model = build_model(config)
-
-    def norm(shape: torch.Size, *_: Any, **__: Any) -> int:
-        return 2 * 5 * prod(shape)
-
-    aten = torch.ops.aten
-    counter = FlopCounterMode(
-        display=False, custom_mapping={aten.native_layer_norm: norm, aten.native_group_norm: norm}
-    )
     height, width = 203, 331
+    counter = norms_and_samples_too()
     with counter, torch.no_grad():
         model.tokens(torch.zeros(1, 3, height, width, device="meta"))
     counted = count(config, height, width, model.level_shapes(height, width))
@@ -115,8 +109,76 @@ def test_backbone_and_projections_as_torch_counts_them(config: ModelConfig) -> N
     assert counted.fixed == counter.get_total_flops() // 2
 
 
-def test_linear_in_the_kept_tokens() -> None:
-    config = sparse_config()
-    complexity = count(config, 800, 1066, ((100, 134), (50, 67), (25, 34), (13, 17)))
-    assert complexity.gmacs(200) - complexity.gmacs(100) == pytest.approx(100 * complexity.per_kept_token / 1e9)
-    assert complexity.per_kept_token > 0
+def norms_and_samples_too() -> FlopCounterMode:
+    """What torch counts, and 5 for each element of a norm and 4 for each bilinear sample, as fvcore counts them."""
+    aten = torch.ops.aten
+    samples = {aten.grid_sampler_2d: lambda image, grid, *others, **more: 2 * 4 * prod(image[:2]) * prod(grid[1:3])}
+    norms = dict.fromkeys(
+        (aten.native_layer_norm, aten.native_group_norm), lambda shape, *others, **more: 10 * prod(shape)
+    )
+    return FlopCounterMode(display=False, custom_mapping={**samples, **norms})
+
+
+TINY = {
+    "backbone": "thin-resnet18",
+    "num_classes": 7,
+    "num_queries": 5,
+    "num_feature_levels": 3,
+    "hidden_dim": 32,
+    "nheads": 4,
+    "enc_layers": 2,
+    "dec_layers": 2,
+    "dim_feedforward": 64,
+    "enc_n_points": 2,
+    "dec_n_points": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"nheads": 2, "enc_layers": 1, "enc_n_points": 3, "dec_n_points": 1, "num_feature_levels": 4}],
+    ids=str,
+)
+def test_a_dense_one_stage_network_as_torch_counts_it(changes: dict[str, Any]) -> None:
+    """With the heads of every decoder layer, which the published count has."""
+    config = ModelConfig(**{**TINY, **changes})
+    model = build_model(config).eval().requires_grad_(False)
+    shapes = ((12, 16), (6, 8), (3, 4), (2, 2))[: config.num_feature_levels]
+    assert model.level_shapes(96, 128) == shapes
+    counter = norms_and_samples_too()
+    with counter, torch.no_grad():
+        model(torch.zeros(1, 3, 96, 128), auxiliary=True)
+    assert count(config, 96, 128, shapes).fixed == counter.get_total_flops() // 2
+
+
+SHAPES = ((4, 3), (2, 2), (1, 1))  # 17 tokens
+
+
+def fixed(**changes: Any) -> int:
+    return count(ModelConfig(**{**TINY, **changes}), 32, 24, SHAPES).fixed
+
+
+def test_parts_counted_by_hand() -> None:
+    """Of 32 channels, 4 heads, 3 levels and 17 tokens; a linear layer of 32 to 32 has 1024."""
+    # attention of 2 points: offsets and weights 32 · 72, 4 · 192 samples, output 1024, norm 160; then 2 · 2048 and a norm
+    sparse = {"two_stage": True, "rho": 0.3}
+    assert count(ModelConfig(**{**TINY, **sparse}), 32, 24, SHAPES).per_kept_token == 2 * (4256 + 4256)
+    assert fixed(enc_layers=3) - fixed() == 17 * (1024 + 8512)
+    assert fixed(enc_layers=3, **sparse) - fixed(**sparse) == 17 * 1024  # the values of every token
+    # self-attention 4 · 1024 + 2 · 5 · 32 + 160, attention of 3 points 5792, 4256, classes 224, boxes 2176
+    layer = 17 * 1024 + 5 * (4576 + 5792 + 4256 + 224 + 2176)
+    assert fixed(dec_layers=3) - fixed() == layer
+    assert fixed(dec_layers=3, refine_references=True) - fixed(refine_references=True) == layer + 5 * 2176
+    # first stage: a layer and norm of 1184, classes 224 and boxes 2176 of each token; 64 to 64 or 32 and a norm of each query
+    nothing = {"dec_layers": 0}
+    proposals = fixed(two_stage=True, **nothing) - fixed(**nothing)
+    assert proposals == 17 * (1184 + 224 + 2176) + 5 * (4096 + 320) - 5 * 64
+    assert fixed(two_stage=True, eff_query_init=True) - fixed(two_stage=True) == 5 * (2048 + 160 - 4096 - 320)
+    # scoring: a layer and norm of 1184, a norm, and layers of 32, 32, 16, 8 and 1
+    scoring = fixed(**sparse) - (fixed(two_stage=True) - 17 * 2 * 8512)
+    assert scoring == 17 * (1184 + 160 + 1024 + 512 + 128 + 8)
+
+
+def test_gmacs_of_known_counts() -> None:
+    assert Complexity(fixed=3_000_000_000, per_kept_token=250_000_000).gmacs(6) == 4.5
+    assert Complexity(fixed=3_000_000_000, per_kept_token=0).gmacs() == 3.0

@@ -26,6 +26,7 @@ from sparse_detr_deploy.benchmarks.memory import Peaks
 from sparse_detr_deploy.benchmarks.results import Report
 from sparse_detr_deploy.engine_record import PluginRecord
 from sparse_detr_deploy.hashing import sha256_of
+from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
 from tests.benchmarks.conftest import make_report, make_row
 from tests.runtime.fakes.engine_files import fake_engine
 from tests.runtime.fakes.gpu import COMPUTE_MS
@@ -79,10 +80,10 @@ def test_a_run_of_engines_and_files(
     assert result.exit_code == 0, result.stderr
     report = Report.read(tmp_path / "results.json")
     assert [(row.name, row.rho, row.runtime["backend"]) for row in report.rows] == [
-        ("thin18_rho30_128x160", 0.3, "tensorrt"),
-        ("thin18_rhodyn_128x160", 0.1, "tensorrt"),
-        ("thin18_rhodyn_128x160", 0.5, "tensorrt"),
-        ("thin18_rho30_128x160 (2)", 0.3, "onnxruntime"),
+        (engines["fixed"].stem, 0.3, "tensorrt"),
+        (engines["dynamic"].stem, 0.1, "tensorrt"),
+        (engines["dynamic"].stem, 0.5, "tensorrt"),
+        (f"{engines['fixed'].stem} (2)", 0.3, "onnxruntime"),
     ]
     assert report.rows[0].sha256 == sha256_of(engines["fixed"])
     assert report.rows[3].engine is None
@@ -91,7 +92,6 @@ def test_a_run_of_engines_and_files(
         assert row.engine.stages_ms.compute == pytest.approx([COMPUTE_MS] * 9)
         assert len(row.engine.stages_ms.upload) == len(row.engine.stages_ms.enqueue) == 9
         assert [found.contexts for found in row.engine.throughput] == [1, 2]
-        assert all(found.images_per_second > 0 for found in row.engine.throughput)
         assert row.engine.clocks is not None
         assert row.engine.clocks.sm_mhz == {"min": 1500.0, "mean": 1500.0, "max": 1500.0}
         assert row.engine.clocks.power_w["max"] == 350.0
@@ -104,11 +104,14 @@ def test_a_run_of_engines_and_files(
     lines = list(csv.DictReader((tmp_path / "results.csv").open(newline="")))
     assert float(lines[0]["gpu_compute_p50_ms"]) == pytest.approx(COMPUTE_MS)
     assert lines[3]["gpu_compute_p50_ms"] == ""
+    assert report.rows[0].engine is not None
+    for found in report.rows[0].engine.throughput:
+        assert float(lines[0][f"images_per_second_{found.contexts}_contexts"]) == found.images_per_second
     for text in ("Engines", "images/s × 2", "Fake GPU", "1500"):
         assert text in result.stderr
 
 
-def test_a_run_of_files_says_nothing_of_engines(artefacts: dict[str, Path]) -> None:
+def test_a_run_of_files_says_nothing_of_engines(artefacts: dict[str, Path], machine: Machine) -> None:
     result = bench(artefacts["fixed"], "--rounds=1", "--warmup=0", "--json=-")
     document = json.loads(result.stdout)
     assert "engine" not in document["rows"][0]
@@ -207,20 +210,6 @@ def test_engines_that_are_refused(engines: dict[str, Path], tmp_path: Path) -> N
     assert "cannot be read" in result.stderr
 
 
-def test_throughput_counts_every_image(engines: dict[str, Path], machine: Machine) -> None:
-    with Detector.load(engines["dense"]) as detector:
-        feed = detector.preprocess([detector_image(detector)] * 2)
-        runs: list[int] = []
-        run = detector.runner.run
-        detector.runner.run = lambda feed: runs.append(len(feed["images"])) or run(feed)  # type: ignore[method-assign]
-        began = time.perf_counter()
-        (found,) = measure_throughput(detector.runner, feed, [1], batch=2, rounds=4)  # type: ignore[arg-type]
-        elapsed = time.perf_counter() - began
-        assert found.contexts == 1
-        assert runs == [2] * 7  # three that do not count
-        assert found.images_per_second >= 8 / elapsed
-
-
 def detector_image(detector: Detector) -> Any:
     from sparse_detr_deploy.synthetic_image import synthetic_image
 
@@ -257,6 +246,10 @@ def stages(compute: list[float], enqueue: list[float]) -> StageSamples:
     [
         (stages([5.0] * 4, [0.2] * 4), {}, []),
         (stages([5.0] * 4, [5.5] * 4), {}, ["enqueue-bound"]),
+        (stages([5.0] * 4, [5.0] * 4), {}, ["enqueue-bound"]),
+        (stages([5.0] * 4, [1.0, 4.9, 4.9, 9.0]), {}, []),
+        (stages([9.6, 10.0, 10.4] * 9, [0.2] * 27), {}, []),
+        (stages([9.2, 10.0, 10.8] * 9, [0.2] * 27), {}, ["GPU times vary by 7 %"]),
         (stages([5.0, 5.0, 5.0, 9.0], [0.2] * 4), {}, ["GPU times vary by"]),
         (stages([5.0] * 4, [0.2] * 4), {"power cap": 0.5}, ["throttled: power cap in 50 %"]),
     ],
@@ -307,9 +300,20 @@ def test_code_inside_an_engine_runs_only_when_asked(
     assert "error" not in memory._answer({**request, "runtime": vars(told[1])})
 
 
-def test_memory_of_an_engine(engines: dict[str, Path], machine: Machine) -> None:
-    """What the child process would answer."""
+def test_memory_of_an_engine(engines: dict[str, Path], machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the child process would answer: of the GPU what is taken there after the second run, with its graph."""
+    taken: list[tuple[int, int]] = []
+    ask = TensorRTRunner.device_memory_mib
+
+    def asked(runner: TensorRTRunner) -> float:
+        taken.append((machine.gpu.used, machine.gpu.captures))
+        return ask(runner)
+
+    monkeypatch.setattr(TensorRTRunner, "device_memory_mib", asked)
+    monkeypatch.setattr(memory, "own_peak", lambda: 123.0)
     request = {"path": str(engines["fixed"]), "runtime": vars(Runtime()), "keep_ratio": None, "batch": 1}
     answer = memory._answer(request)
-    assert answer["device_mib"] > 1
-    assert answer["peak_mib"] > 1
+    ((used, captures),) = taken
+    assert captures == 1
+    assert used > engines["fixed"].stat().st_size / 1000
+    assert answer == {"device_mib": pytest.approx(used / 2**20), "peak_mib": 123.0}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sparse_detr_deploy.benchmarks.likeness import differences, named, precision_hindrances
 from sparse_detr_deploy.benchmarks.results import Report
 from tests.benchmarks.conftest import make_report, make_row
 from tests.benchmarks.test_compare import compare, words
@@ -68,3 +69,35 @@ def test_rows_that_are_not_alike(change: dict[str, Any], text: str, tmp_path: Pa
     result = compare(tmp_path, make_report(make_row()), make_report(make_row(**change)))
     assert text in words(result)
     assert f"{text} (" not in words(result)  # of all rows
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("cpu", "another"), ("cores_usable", 4), ("memory_gib", 8.0), ("gpus", ["a GPU"]), ("os", "another")],
+)
+def test_every_part_of_the_machine_counts(key: str, value: Any) -> None:
+    old, new = make_report(make_row()), make_report(make_row(), **{key: value})
+    (text,) = differences(old, new, [])
+    assert text == f"not like for like: {key} was {old.environment[key]}, now {value}"
+    assert list(differences(old, make_report(make_row(), packages={"numpy": "9"}), [])) == []
+
+
+def test_other_images_are_reported() -> None:
+    old, new = make_report(make_row()), make_report(make_row())
+    new.settings["images"] = "9 images of a folder"
+    assert list(differences(old, new, [])) == ["not like for like: images was 4 images, now 9 images of a folder"]
+
+
+def test_of_many_rows_three_are_named() -> None:
+    assert named(["a", "b", "c"], 3) == ""
+    assert named(["a", "b", "c"], 4) == " (a, b, c)"
+    assert named(["a", "b", "c", "d", "e"], 6) == " (a, b, c and 2 more)"
+
+
+def test_only_rows_whose_precision_was_measured_twice_are_hindered() -> None:
+    old, new = accurate("val.json", 9), accurate("other.json", 9)
+    unmeasured = make_row(name="c", accuracy={"AP": None})
+    pairs = [*zip(old.rows, new.rows, strict=True), (unmeasured, old.rows[0]), (old.rows[0], unmeasured)]
+    assert precision_hindrances(old, new, pairs) == {
+        "it was measured on val.json, now on other.json": ["r50_rho30_128x160 at ρ 0.3"]
+    }

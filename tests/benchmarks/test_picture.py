@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from sparse_detr_deploy.benchmarks import picture
 from sparse_detr_deploy.benchmarks.cli import main
 from sparse_detr_deploy.export.pipeline import ExportResult
+from sparse_detr_deploy.onnx_metadata import read_metadata
 
 GAP = 8
 Export = Callable[..., ExportResult]
@@ -54,10 +60,10 @@ def test_a_column_for_each_image_a_row_for_each_ratio(
     more = ("--count", "2", "--keep-ratio", "0.1", "--keep-ratio", "0.6", "--min-score", "0")
     result = draw(dynamic_tiny.path, tiny_checkpoint, images, output, *more)
     assert result.exit_code == 0, result.stderr
-    picture = cv2.imread(str(output))
+    drawn = cv2.imread(str(output))
     height, width = (4 * size + 2 * GAP for size in (96, 128))
-    assert picture.shape == (3 * height, 2 * width, 3)
-    detections, few, many = (picture[row * height : (row + 1) * height] for row in range(3))
+    assert drawn.shape == (3 * height, 2 * width, 3)
+    detections, few, many = (drawn[row * height : (row + 1) * height] for row in range(3))
     assert few.mean() < many.mean() < detections.mean()
 
 
@@ -85,12 +91,19 @@ def test_what_cannot_be_drawn(export_tiny: Export, tiny_checkpoint: Path, images
 
 
 def test_a_checkpoint_of_another_artefact(
-    tiny_checkpoint: Path, digits_artefact: ExportResult, images: Path, tmp_path: Path
+    export_tiny: Export, tiny_checkpoint: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artefact = digits_artefact
-    result = draw(artefact.path, tiny_checkpoint, images, tmp_path / "a.jpg")
+    artefact = export_tiny().path
+    other = dataclasses.replace(read_metadata(artefact), checkpoint={"file": "other.pth", "sha256": "0" * 64})
+
+    @contextlib.contextmanager
+    def load(path: Path) -> Iterator[Any]:
+        yield SimpleNamespace(metadata=other)
+
+    monkeypatch.setattr(picture, "Detector", SimpleNamespace(load=load))
+    result = draw(artefact, tiny_checkpoint, images, tmp_path / "a.jpg")
     assert result.exit_code == 2
-    assert "exported from digits.pth, not from tiny.pth" in result.stderr
+    assert "exported from other.pth, not from tiny.pth" in result.stderr
 
 
 def test_no_image_is_drawn_over(tmp_path: Path, images: Path) -> None:

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from sparse_detr_deploy.benchmarks.cli import main
 from sparse_detr_deploy.benchmarks.engine_timing import EngineResult, StageSamples, Throughput
 from sparse_detr_deploy.benchmarks.gpu_clocks import ClockSamples
-from sparse_detr_deploy.benchmarks.results import KIND, Report
+from sparse_detr_deploy.benchmarks.measuring import Samples
+from sparse_detr_deploy.benchmarks.results import KIND, SCHEMA_VERSION, Report
 from sparse_detr_deploy.errors import InputError
 from tests.benchmarks.conftest import make_report, make_row, unreadable
 
@@ -72,9 +73,12 @@ def top(**values: Any) -> Callable[[dict[str, Any]], None]:
         (first(samples_ms={"inference": [1.0]}), "samples_ms"),
         (first(rho=[0.3]), "rho"),
         (first(rho=2), "rho"),
+        (first(rho=0), "rho"),
         (first(rho=float("nan")), "rho"),
         (first(name=["a"]), "name"),
         (first(batch=0), "batch"),
+        (first(batch=2**31 + 1), "batch"),
+        (first(batch=True), "batch"),
         (first(batch="1"), "batch"),
         (first(height=None), "height"),
         (first(precision=3), "precision"),
@@ -92,7 +96,9 @@ def top(**values: Any) -> Callable[[dict[str, Any]], None]:
         (engine(stages_ms={stage: [float("nan")] for stage in ("upload", "compute", "download", "enqueue")}), "stages"),
         (engine(clocks=[1]), "clocks"),
         (engine(clocks={"count": 1}), "clocks"),
+        (engine(stages_ms={stage: [-1.0] for stage in ("upload", "compute", "download", "enqueue")}), "stages"),
         (engine(throughput=3), "throughput"),
+        (engine(throughput=[{"contexts": 1}]), "throughput"),
         (engine(throughput=[{"contexts": "1", "images_per_second": 3.0}]), "throughput"),
         (engine(device_memory_mib="512"), "device_memory_mib"),
         (top(settings=[]), "settings"),
@@ -111,6 +117,25 @@ def test_damaged_results(change: Callable[[dict[str, Any]], None], named: str, t
     with pytest.raises(InputError, match=r"damaged\.json are damaged") as caught:
         Report.read(path)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        first(rho=1),
+        first(rho=None),
+        first(batch=2**31),
+        first(gmacs=None),
+        first(accuracy=None),
+        inference([1e-9] * 12),
+    ],
+)
+def test_the_ends_of_what_is_taken(change: Callable[[dict[str, Any]], None], tmp_path: Path) -> None:
+    document = json.loads(whole().to_json())
+    change(document)
+    path = tmp_path / "sound.json"
+    path.write_text(json.dumps(document))
+    assert len(Report.read(path).rows) == 2
 
 
 @pytest.mark.parametrize("key", ["rows", "settings", "environment", "left_out"])
@@ -173,6 +198,7 @@ def test_whole_results_come_back(tmp_path: Path) -> None:
     assert Report.read(path) == whole()
 
 
+@pytest.mark.committed
 def test_committed_results_are_readable() -> None:
     ours = [path for path in RESULTS.rglob("*.json") if f'"kind": "{KIND}"' in path.read_text(encoding="utf-8")[:100]]
     assert ours
@@ -183,3 +209,35 @@ def test_committed_results_are_readable() -> None:
 def test_throttling_shows_in_the_csv_table() -> None:
     lines = list(csv.DictReader(io.StringIO(whole().to_csv())))
     assert [line["stability"] for line in lines] == ["stable", "throttled (power cap)"]
+
+
+def test_each_part_has_its_own_columns() -> None:
+    samples = Samples([1.0, 2.0], [10.0, 20.0], [100.0, 200.0])
+    row = make_row(samples_ms=samples, batch=2, accuracy={"AP": 0.5, "AP50": 0.75, "images": 3})
+    columns = row.to_csv()
+    for part, median in (("preprocess", 1.5), ("inference", 15.0), ("postprocess", 150.0), ("total", 166.5)):
+        assert columns[f"{part}_p50_ms"] == columns[f"{part}_mean_ms"] == median
+        assert columns[f"{part}_fps"] == pytest.approx(2000 / median)
+        assert row.to_dict()["statistics"][part]["p50_ms"] == median
+    assert (columns["backend"], columns["rounds"], columns["AP"], columns["AP50"]) == ("onnxruntime", 2, 0.5, 0.75)
+    assert (columns["stability"], columns["window_spread"]) == ("too few rounds", None)
+    assert not {"runtime", "samples_ms", "accuracy", "engine"} & set(columns)
+    assert make_row([100.0] * 6 + [150.0] * 3).to_csv()["window_spread"] == pytest.approx(0.5)
+
+
+def test_stability_is_of_the_inference_times() -> None:
+    steady, moving = [100.0] * 9, [100.0] * 3 + [200.0] * 6
+    assert make_row(samples_ms=Samples(moving, steady, moving)).is_stable
+    assert not make_row(samples_ms=Samples(steady, moving, steady)).is_stable
+
+
+def test_what_speaks_against_a_row_is_said_together() -> None:
+    engine = whole().rows[1].engine
+    assert make_row([1.0] * 3, engine=engine).verdict == "too few rounds, throttled (power cap)"
+
+
+def test_results_of_a_newer_version_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "newer.json"
+    path.write_text(json.dumps(json.loads(whole().to_json()) | {"schema_version": SCHEMA_VERSION + 1}))
+    with pytest.raises(InputError, match="has results of schema 2; this version reads up to 1: upgrade"):
+        Report.read(path)

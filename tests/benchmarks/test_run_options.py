@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from sparse_detr_deploy.benchmarks.cli import main
-from sparse_detr_deploy.benchmarks.run_options import parse_contexts
+from sparse_detr_deploy.benchmarks.run_options import parse_contexts, run_settings
 
 
 def refused(*arguments: str) -> str:
@@ -44,8 +46,25 @@ def test_options_where_there_are_both(options: tuple[str, ...]) -> None:
 
 def test_parse_contexts() -> None:
     assert parse_contexts("1, 2,4,2") == (1, 2, 4)
+    assert parse_contexts("64,1") == (64, 1)
 
 
-@pytest.mark.parametrize("text", ["", " ", ",", "0", "1,,2", "a", "-1", "100", "1.5"])
+def test_every_option_reaches_its_setting() -> None:
+    runtime = {"backend": "onnxruntime", "provider": "cuda", "threads": 3, "device": 1}
+    runtime |= {"cuda_graphs": False, "allow_host_code": True}
+    others = {
+        "keep_ratios": (0.1,),
+        "batch": 4,
+        "warmup": 5,
+        "rounds": 6,
+        "images": Path("i"),
+        "annotations": Path("a"),
+    }
+    found = run_settings([Path("a.onnx")], {**runtime, **others, "contexts": "2"}, [])
+    assert vars(found.runtime) == runtime
+    assert vars(found) == {**others, "runtime": found.runtime, "contexts": (2,)}
+
+
+@pytest.mark.parametrize("text", ["", " ", ",", "0", "65", "1,,2", "a", "-1", "100", "1.5"])
 def test_contexts_that_are_refused(text: str) -> None:
     assert "no list of numbers" in refused("a.engine", f"--contexts={text}")

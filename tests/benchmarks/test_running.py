@@ -23,7 +23,8 @@ from tests.conftest import Export
 
 
 def bench(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["run", "--threads=1", *map(str, arguments)], catch_exceptions=False)
+    command = ["run", "--threads=1", *map(str, arguments)]
+    return CliRunner(env={"COLUMNS": "400"}).invoke(main, command, catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +48,13 @@ def test_times_outlive_the_accuracy(
         raise error
 
     monkeypatch.setattr(running, "measure_accuracy", stops)
+    monkeypatch.setattr(running, "peak_memory", lambda contender, runtime: Peaks(300.0))
     outputs = [f"--json={tmp_path / 'kept.json'}", f"--csv={tmp_path / 'kept.csv'}"]
     arguments = ["--images", images, "--annotations", annotations, "--rounds", 2, "--warmup", 0]
     result = bench(artefacts["fixed"], artefacts["dense"], *arguments, *outputs)
     assert result.exit_code == exit_code, result.output
     assert "p50" in result.stderr
-    assert "thin18_dense_128x160_b1-2" in result.stderr
+    assert artefacts["dense"].stem in result.stderr
     report = Report.read(tmp_path / "kept.json")
     assert [(len(row.samples_ms.inference), row.accuracy) for row in report.rows] == [(2, None)] * 2
     assert report.left_out[-1] == mark

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
 
@@ -36,10 +40,28 @@ def tiny_values(**changes: Any) -> dict[str, Any]:
         "training": dict(phase, steps=3),
         "val_images": 2,
         "evaluate_every": 3,
-        "checkpoint_every": 1,
+        "checkpoint_every": 100,  # and at the end of each phase; writing one takes longer than a step
         "log_every": 1,
     }
     return values | changes
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks as small as these are no faster on two, and on a busy machine threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of :func:`launch` come out of one server that has imported torch, once a session, in the place of an
+    interpreter each (``tests/training/test_parallel.py`` has those)."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["sparse_detr_deploy.training.trainer"])
+    start = functools.partial(torch.multiprocessing.start_processes, start_method="forkserver")
+    monkeypatch.setattr(torch.multiprocessing, "spawn", start)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from sparse_detr_deploy.detections import Detections
 from sparse_detr_deploy.errors import InputError, OutputError
 from sparse_detr_deploy.training.cli import main
 from sparse_detr_deploy.training.coco import coco_dataset, write_dataset
-from sparse_detr_deploy.training.scenes import SceneSpec, render_scene
+from sparse_detr_deploy.training.scenes import Scene, SceneSpec, render_scene
 from tests.failing_calls import fail_once
 
 SPEC = SceneSpec(height=96, width=96, objects=(1, 3), sizes=(12, 48))
@@ -36,6 +36,12 @@ def test_images_and_annotations_on_disk(tmp_path: Path) -> None:
         corners = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in found)]
         np.testing.assert_allclose(np.array(corners).reshape(-1, 4), scene.boxes)
         assert [entry["category_id"] for entry in found] == scene.labels.tolist()
+
+
+def test_the_area_is_of_the_box() -> None:
+    scene = Scene(np.zeros((96, 96, 3), np.uint8), np.array([[10, 20, 14, 28.5]], np.float32), np.array([7]))
+    (entry,) = coco_dataset([scene])["annotations"]
+    assert (entry["bbox"], entry["area"], entry["category_id"]) == ([10, 20, 4, 8.5], 34, 7)
 
 
 def test_written_twice_it_is_the_same_to_the_byte(tmp_path: Path) -> None:

@@ -100,6 +100,56 @@ def test_a_folder_that_is_not_right(
     assert not (tmp_path / "run" / STATE).exists()
 
 
+def test_boxes_may_stick_out_by_rounding_and_are_cut_off(folder: Path) -> None:
+    """Half a pixel on each side, of images that are 96 pixels wide and high."""
+    boxes = [[-0.5, 10, 20, 30], [10, -0.5, 20, 30], [76.5, 10, 20, 30], [10, 66.5, 20, 30], [-0.25, -0.25, 96.5, 96.5]]
+    cut = [[0, 10, 19.5, 40], [10, 0, 30, 29.5], [76.5, 10, 96, 40], [10, 66.5, 30, 96], [0, 0, 96, 96]]
+
+    def change(data: dict[str, Any]) -> None:
+        data["annotations"] = [
+            {"id": index, "image_id": 0, "category_id": index, "bbox": box} for index, box in enumerate(boxes)
+        ]
+
+    _change(folder / "train.json", change)
+    scene = CocoFolder(folder, "train", 96, 96).scene(0)
+    assert scene.boxes.tolist() == cut
+    assert scene.labels.tolist() == [0, 1, 2, 3, 4]
+    for box in ([-0.75, 10, 20, 30], [10, -0.75, 20, 30], [76.75, 10, 20, 30], [10, 66.75, 20, 30]):
+        boxes[:] = [box]
+        _change(folder / "train.json", change)
+        with pytest.raises(InputError, match="annotation 0 lies outside its image of 96×96"):
+            CocoFolder(folder, "train", 96, 96)
+
+
+def test_images_of_a_folder_may_be_numbered_as_one_likes(folder: Path) -> None:
+    """Objects go by the id of their image, not by its place in the list."""
+
+    def change(data: dict[str, Any]) -> None:
+        data["images"].reverse()
+        for image in data["images"]:
+            image["id"] += 100
+        for entry in data["annotations"]:
+            entry["image_id"] += 100
+
+    _change(folder / "train.json", change)
+    read = CocoFolder(folder, "train", 96, 96)
+    for index in range(8):
+        expected = render_scene(SPEC, "train", 0, 7 - index)
+        np.testing.assert_array_equal(read.scene(index).image, expected.image)
+        np.testing.assert_allclose(read.scene(index).boxes, expected.boxes)
+
+
+def test_height_and_width_are_not_swapped(tmp_path: Path) -> None:
+    wide = SceneSpec(height=96, width=128, objects=(1, 3), sizes=(12, 48))
+    write_dataset(tmp_path, wide, "val", 1)
+    assert CocoFolder(tmp_path, "val", 96, 128).scene(0).image.shape == (96, 128, 3)
+    with pytest.raises(InputError, match="000000.png is 96×128, but the config's scenes are 128×96"):
+        CocoFolder(tmp_path, "val", 128, 96)
+    entry = [{"id": 1, "image_id": 0, "category_id": 1, "bbox": [100, 60, 28, 36]}]
+    _change(tmp_path / "val.json", lambda data: data.update(annotations=entry))
+    assert CocoFolder(tmp_path, "val", 96, 128).scene(0).boxes.tolist() == [[100, 60, 128, 96]]
+
+
 def test_files_that_are_missing(folder: Path) -> None:
     config = config_from(tiny_values(dataset=str(folder)))
     check_sources(config)

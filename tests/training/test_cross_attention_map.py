@@ -33,6 +33,14 @@ def test_a_sample_is_shared_out_bilinearly() -> None:
     torch.testing.assert_close(found[0], expected)
 
 
+def test_samples_at_the_rim_reach_the_last_row_and_column_and_no_further() -> None:
+    found = cross_attention_map(SHAPES, [_sample(2.75 / 4, 1.5 / 3, 0)])[0]
+    assert found[[6, 7, 10, 11]].tolist() == pytest.approx([0.125, 0.375, 0.125, 0.375])
+    found = cross_attention_map(SHAPES, [_sample(3.5 / 4, 2.75 / 3, 0)])[0]
+    assert found.nonzero().flatten().tolist() == [11]
+    assert float(found[11]) == pytest.approx(0.5 * 0.25)
+
+
 def test_the_second_level_follows_the_first() -> None:
     found = cross_attention_map(SHAPES, [_sample(0.5, 0.0, 1, 0.7)])
     assert found[0].nonzero().flatten().tolist() == [12 + 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,9 @@ import torch
 from sparse_detr_deploy.errors import DivergenceError, InputError, OutputError, SparseDetrError
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
+from sparse_detr_deploy.training.phases import DensePhase, DetectorPhase
 from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, Trainer, train
 from tests.training.conftest import MODEL, tiny_values
-
-
-@pytest.fixture(autouse=True)
-def few_threads() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:
@@ -59,29 +53,67 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tiny_config: Train
         torch.testing.assert_close(parts["average"]["state"][key], value, msg=key)
 
 
-def test_two_workers_train(tmp_path: Path) -> None:
-    """Their first loss is that of one worker, but for the statistics of the batch norms, which each has for itself."""
-    losses = []
-    for workers in (1, 2):
-        config = config_from(tiny_values(workers=workers, pretraining={"steps": 0}))
-        train(config, tmp_path / str(workers))
-        losses.append([entry["loss"] for entry in _log(tmp_path / str(workers)) if "loss" in entry])
-    assert len(losses[0]) == len(losses[1]) == 3
-    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.1)
+def test_when_a_run_saves_evaluates_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every so many steps of its phase, and the state at the end of each; only the second phase is evaluated."""
+    done: list[tuple[str, str, int]] = []
+    for name in ("save_state", "save_checkpoint", "evaluate"):
+        note = functools.partial(lambda name, self: done.append((name, self.phase, self.step)), name)
+        monkeypatch.setattr(Trainer, name, functools.partialmethod(lambda self, note: note(self), note))
+    train(config_from(tiny_values(checkpoint_every=2, evaluate_every=2, log_every=2)), tmp_path)
+    assert done == [
+        ("save_state", "pretraining", 2),
+        ("save_state", "pretraining", 2),
+        ("evaluate", "training", 2),
+        ("save_state", "training", 2),
+        ("save_state", "training", 3),
+        ("evaluate", "training", 3),
+        ("save_checkpoint", "training", 3),
+    ]
+    assert [(entry["phase"], entry["step"], entry["images"]) for entry in _log(tmp_path)] == [
+        ("pretraining", 2, 8),
+        ("training", 2, 16),
+    ]
 
 
-def test_two_workers_go_on(tmp_path: Path) -> None:
+def _first_loss(config: TrainingConfig, workers: int, evaluates: bool = False) -> float:
+    """The mean of what each of ``workers`` computes of its part of the first batch, worked out in this process."""
+    totals, objects = [], 0
+    for rank in (None, *range(workers)):
+        trainer = Trainer(config, Path(), rank or 0, 1 if rank is None else workers)
+        trainer.phase = "training"
+        batch = trainer.stream(config.training).batch(0, config.training.batch_size)
+        if rank is None:
+            objects = batch.targets.total
+            continue
+        model = trainer.model.eval() if evaluates else trainer.model
+        with torch.no_grad():
+            totals.append(DetectorPhase(config, model)(model, batch, objects / workers, 0)[0])
+    return float(torch.stack(totals).mean())
+
+
+def test_the_mean_of_two_workers_is_the_loss_of_one(tiny_config: TrainingConfig) -> None:
+    """But for the statistics of the batch norms, which each has for itself and which rest in an evaluation."""
+    assert _first_loss(tiny_config, 2, evaluates=True) == pytest.approx(_first_loss(tiny_config, 1, evaluates=True))
+
+
+@pytest.mark.usefixtures("forked_workers")
+def test_two_workers_train_and_go_on(tmp_path: Path) -> None:
     """Constant rate, so that the shorter run is the longer one's beginning."""
-    states = []
+    states, losses = [], []
     for name, parts in (("whole", (3,)), ("parts", (2, 3))):
         for steps in parts:
             phase = {**tiny_values()["training"], "steps": steps, "decay_share": 0.0}
             config = config_from(tiny_values(workers=2, pretraining={"steps": 0}, training=phase))
             train(config, tmp_path / name)
-        assert [entry["step"] for entry in _log(tmp_path / name) if "loss" in entry] == [1, 2, 3]
+        entries = [entry for entry in _log(tmp_path / name) if "loss" in entry]
+        assert [entry["step"] for entry in entries] == list(range(1, parts[-1] + 1))
+        losses.append([entry["loss"] for entry in entries])
         states.append(torch.load(tmp_path / name / STATE, weights_only=True))
+    assert losses[0] == losses[1]
+    assert losses[0][0] == pytest.approx(_first_loss(config, 2), rel=1e-4)
     for key, value in states[0]["model"].items():
         torch.testing.assert_close(states[1]["model"][key], value, msg=key)
+    assert states[0]["images"] == states[1]["images"] == 12
 
 
 @pytest.mark.parametrize(
@@ -103,6 +135,19 @@ def test_images_with_nothing_on_them_train(tmp_path: Path) -> None:
     last = [entry for entry in _log(tmp_path) if "loss" in entry][-1]
     assert last["loss_bbox"] == last["loss_giou"] == 0
     assert last["loss_ce"] > 0
+
+
+def test_a_step_is_as_long_as_its_gradients_are_clipped(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    """Of all parameters together; a norm below the limit stays as it is."""
+    norms = []
+    for limit in (1e-3, 1e6):
+        phase = dataclasses.replace(tiny_config.pretraining, steps=1, clip_norm=limit)
+        trainer = Trainer(dataclasses.replace(tiny_config, pretraining=phase), tmp_path)
+        trainer._step(DensePhase(trainer.config, trainer.model), phase)
+        gradients = [parameter.grad for parameter in trainer.model.parameters() if parameter.grad is not None]
+        norms.append(float(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()))
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3)
+    assert 0.1 < norms[1] < 1e6
 
 
 class Infinite(torch.autograd.Function):

@@ -12,6 +12,7 @@ from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING, read_runs, run
 
 RESULTS = Path(__file__).parents[3] / "benchmarks" / "results" / "paper"
 RAW = sorted((RESULTS / "runs").glob("*.json"))
+pytestmark = pytest.mark.committed
 
 
 def test_every_run_has_a_result() -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from sparse_detr_deploy.benchmarks.paper import __main__ as program
+from sparse_detr_deploy.benchmarks.paper import running
 from sparse_detr_deploy.benchmarks.paper import runs as runs_module
 from sparse_detr_deploy.benchmarks.paper.running import KEEP_RATIOS, Laboratory
 from sparse_detr_deploy.benchmarks.paper.runs import PRETRAINING
@@ -31,14 +38,29 @@ def _runs() -> dict[str, dict[str, Any]]:
     }
 
 
+class Threads(ThreadPoolExecutor):
+    """In the place of the processes, each of which would import torch anew."""
+
+    def __init__(self, jobs: int, **options: Any) -> None:
+        super().__init__(jobs)
+
+
+@pytest.fixture(scope="module")
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()  # a run takes one
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "ProcessPoolExecutor", Threads)
+        yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def laboratory(tmp_path_factory: pytest.TempPathFactory) -> Laboratory:
-    said: list[str] = []
-    return Laboratory(tmp_path_factory.mktemp("laboratory"), _runs(), 2, said.append)
+    return Laboratory(tmp_path_factory.mktemp("laboratory"), _runs(), 1, lambda message: None)
 
 
 @pytest.fixture(scope="module")
-def results(laboratory: Laboratory) -> dict[str, dict[str, Any]]:
+def results(laboratory: Laboratory, threads: None) -> dict[str, dict[str, Any]]:
     names = [name for name in _runs() if name != PRETRAINING]
     return {result["name"]: result for result in laboratory.results((name, 1) for name in names)}
 
@@ -74,13 +96,48 @@ def test_a_result_of_another_config_is_refused(laboratory: Laboratory, results: 
         list(other.results([("dense", 1)]))
 
 
-def test_after_an_error_nothing_more_is_begun(laboratory: Laboratory, results: dict[str, dict[str, Any]]) -> None:
-    changed = {**laboratory.runs, "dense": {**laboratory.runs["dense"], "ema_decay": 0.5}}
-    other = Laboratory(laboratory.folder, changed, 1, lambda message: None)
+def test_runs_are_carried_out_in_processes(laboratory: Laboratory, results: dict[str, dict[str, Any]]) -> None:
+    """Told what is done, with its accuracy; in the end the result of a process is that of this one."""
+    said: list[str] = []
+    folder = laboratory.folder.with_name("processes")
+    shutil.copytree(laboratory.folder, folder)
+    shutil.rmtree(folder / "dense_seed1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "ProcessPoolExecutor", ProcessPoolExecutor)
+        (again,) = Laboratory(folder, _runs(), 1, said.append).results([("dense", 1)])
+    for part in ("evaluation", "log", "config"):
+        assert again[part] == results["dense"][part]
+    precision = again["evaluation"][0]["AP"]
+    assert re.fullmatch(rf"dense seed 1, \d+ s: AP {precision:.3f} at None", said[-1])
+
+
+def test_after_an_error_nothing_more_is_begun(
+    laboratory: Laboratory, results: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    begun: list[tuple[str, int]] = []
+
+    class Pool(Threads):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            over.set()
+            super().shutdown(wait=True)
+
+    def carry_out(job: tuple[str, int], config: Any, folder: Path) -> dict[str, Any]:
+        begun.append(job)
+        if job == ("dense", 1):
+            raise InputError("it is of another config")
+        if job[0] != PRETRAINING:
+            assert over.wait(60)
+        return {**results["dense"], "name": job[0], "seed": job[1]}
+
+    monkeypatch.setattr(running, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(running, "carry_out", carry_out)
     waiting = [("os_rho30", seed) for seed in range(2, 12)]
     with pytest.raises(InputError, match="another config"):
-        list(other.results([("dense", 1), *waiting]))
-    assert not other.place(waiting[-1]).exists()
+        list(laboratory.results([("dense", 1), *waiting]))
+    assert begun[:2] == [(PRETRAINING, 0), ("dense", 1)]
+    assert set(begun[2:]) <= {waiting[0]}
 
 
 def test_the_program_writes_results_and_figures(
