@@ -12,10 +12,10 @@ import pytest
 
 from sparse_detr_deploy import BackendError, InputError
 from sparse_detr_deploy.cuda import CudaError, Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
-from tests.runtime.fakes.cuda_driver import FakeDriver
-from tests.runtime.fakes.cuda_enums import CUresult
-from tests.runtime.fakes.gpu import POISON
-from tests.runtime.fakes.machine import Machine, fake_machine
+from tests.fakes.cuda_driver import FakeDriver
+from tests.fakes.cuda_enums import CUresult
+from tests.fakes.gpu import POISON
+from tests.fakes.machine import Machine, fake_machine
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from sparse_detr_deploy import BackendError, InputError
 from sparse_detr_deploy.cuda import Device, DeviceBuffer, HostBuffer, Stream
 from sparse_detr_deploy.runners import dlpack
 from sparse_detr_deploy.runners.device_arrays import DeviceArray, Lease, is_device_array, view
-from tests.runtime.fakes.gpu import as_array
-from tests.runtime.fakes.machine import ForeignArray, Machine, fake_machine
+from tests.fakes.gpu import as_array
+from tests.fakes.machine import ForeignArray, Machine, fake_machine
 
 VALUES = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
 

@@ -18,10 +18,10 @@ from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar, sidecar
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
 from tests.conftest import Export
-from tests.runtime.fakes.cuda_enums import CUresult
-from tests.runtime.fakes.engine_files import fake_engine
-from tests.runtime.fakes.machine import Machine, fake_machine
-from tests.runtime.fakes.tensorrt_api import ENGINE_BYTES, FakeEngine
+from tests.fakes.cuda_enums import CUresult
+from tests.fakes.engine_files import fake_engine
+from tests.fakes.machine import Machine, fake_machine
+from tests.fakes.tensorrt_runtime import ENGINE_BYTES, FakeEngine
 
 Make = Callable[..., Path]
 PLUGIN = {"library": "x.so", "version": "1", "sha256": "0" * 64, "serialized": False}

@@ -18,17 +18,17 @@ import pytest
 from sparse_detr_deploy.engine_record import EngineRecord, sidecar_json, sidecar_path
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.metadata import Metadata
+from tests.fakes import cuda_driver, cuda_enums, nvml, tensorrt_runtime, tensorrt_types
 from tests.plugins.packages import LEAN_VERSIONS, UnavailableError, lean_runtime, package
-from tests.runtime.fakes import cuda_driver, cuda_enums, nvml, tensorrt_api, tensorrt_types
 
 CUDA_BINDINGS = ("13.5.0", "12.9.10")
 NVML = ("nvidia-ml-py", "13.615.71")
 TENSORRT_RTX = ("tensorrt-rtx-cu13", "1.7.1.116")
 # of the fakes, by the name of the real class; TensorRT-RTX alone has the last one
 CLASSES: dict[str, type] = {
-    "Runtime": tensorrt_api.FakeRuntime,
-    "ICudaEngine": tensorrt_api.FakeEngine,
-    "IExecutionContext": tensorrt_api.FakeContext,
+    "Runtime": tensorrt_runtime.FakeRuntime,
+    "ICudaEngine": tensorrt_runtime.FakeEngine,
+    "IExecutionContext": tensorrt_runtime.FakeContext,
     "IPluginRegistry": tensorrt_types.Registry,
     "ILogger": tensorrt_types.ILogger,
 }

@@ -15,11 +15,11 @@ import pytest
 
 from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
+from tests.fakes.gpu import COMPUTE_MS
+from tests.fakes.machine import ForeignArray, Machine, fake_machine
+from tests.fakes.tensorrt_types import CudaGraphStrategy
 from tests.matching import arrays, assert_same_detections
 from tests.runtime.engine_cases import IMAGES, VARIANTS, Make, assert_same_outputs, feed_of
-from tests.runtime.fakes.gpu import COMPUTE_MS
-from tests.runtime.fakes.machine import ForeignArray, Machine, fake_machine
-from tests.runtime.fakes.tensorrt_types import CudaGraphStrategy
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

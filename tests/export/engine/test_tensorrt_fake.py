@@ -24,7 +24,7 @@ from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.hashing import sha256_of
 from tests.conftest import Export
 from tests.export.engine.edited_files import resealed
-from tests.export.engine.fake_tensorrt import DataType, FakeTensorRT
+from tests.fakes.tensorrt_builder import DataType, FakeTensorRT
 
 GPU = Driver("13.0", (Gpu("Fake", "sm89"),))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from tests.runtime.fakes.cuda_enums import (
+from tests.fakes.cuda_enums import (
     CUdevice_attribute,
     CUevent_flags,
     CUmemorytype,
@@ -17,8 +17,8 @@ from tests.runtime.fakes.cuda_enums import (
     CUstream_flags,
     CUstreamCaptureMode,
 )
-from tests.runtime.fakes.cuda_streams import OK, Answer, Handle, StreamFunctions
-from tests.runtime.fakes.gpu import MIB, FakeGpu, raw
+from tests.fakes.cuda_streams import OK, Answer, Handle, StreamFunctions
+from tests.fakes.gpu import MIB, FakeGpu, raw
 
 
 class FakeDriver(StreamFunctions):

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.runners import dlpack
-from tests.runtime.fakes.cuda_driver import FakeDriver
-from tests.runtime.fakes.gpu import FakeGpu, raw
-from tests.runtime.fakes.tensorrt_api import FakeTensorRT
+from tests.fakes.cuda_driver import FakeDriver
+from tests.fakes.gpu import FakeGpu, raw
+from tests.fakes.tensorrt_runtime import FakeTensorRT
 
 
 class Machine:

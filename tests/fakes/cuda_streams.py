@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from tests.runtime.fakes.cuda_enums import CUresult, CUstreamCaptureMode
-from tests.runtime.fakes.gpu import LEGACY, FakeGpu, FakeStream, Marker
+from tests.fakes.cuda_enums import CUresult, CUstreamCaptureMode
+from tests.fakes.gpu import LEGACY, FakeGpu, FakeStream, Marker
 
 OK = CUresult.CUDA_SUCCESS
 Answer = tuple[Any, ...]

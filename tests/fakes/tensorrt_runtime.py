@@ -10,10 +10,10 @@ import numpy as np
 
 from sparse_detr_deploy import native_ops
 from sparse_detr_deploy.metadata import METADATA_KEY, Metadata
-from tests.runtime.fakes.cuda_driver import FakeDriver
-from tests.runtime.fakes.engine_files import MAGIC
-from tests.runtime.fakes.gpu import COMPUTE_MS, FakeGpu, as_array
-from tests.runtime.fakes.tensorrt_types import (
+from tests.fakes.cuda_driver import FakeDriver
+from tests.fakes.engine_files import MAGIC
+from tests.fakes.gpu import COMPUTE_MS, FakeGpu, as_array
+from tests.fakes.tensorrt_types import (
     CudaGraphStrategy,
     DataType,
     ExecutionContextAllocationStrategy,
