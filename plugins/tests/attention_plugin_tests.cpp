@@ -116,8 +116,20 @@ void test_attention_run(const Creators& c) {
   for (size_t i = 0; i < 6; ++i) dynamic[i] = {tensors[i], tensors[i].dims, tensors[i].dims, tensors[i].dims};
   CHECK_EQUAL(plugin.build->configurePlugin(dynamic.data(), 5, &dynamic[5], 1), 0);
   CHECK_EQUAL(plugin.build->getWorkspaceSize(dynamic.data(), 5, &dynamic[5], 1), size_t{0});
-  dynamic[0].max.d[3] = 65;
-  CHECK(plugin.build->configurePlugin(dynamic.data(), 5, &dynamic[5], 1) != 0);
+  CHECK(plugin.build->configurePlugin(dynamic.data(), 4, &dynamic[4], 1) != 0);
+  // each of the three shapes that TensorRT tells is looked at, of every input
+  for (size_t input = 0; input < 5; ++input) {
+    const int32_t last = dynamic[input].min.nbDims - 1;
+    auto changed = dynamic;
+    changed[input].desc.dims.d[last] += 1;
+    CHECK(plugin.build->configurePlugin(changed.data(), 5, &changed[5], 1) != 0);
+    changed = dynamic;
+    changed[input].min.d[last] += 1;
+    CHECK(plugin.build->configurePlugin(changed.data(), 5, &changed[5], 1) != 0);
+    changed = dynamic;
+    changed[input].max.d[last] += 1;
+    CHECK(plugin.build->configurePlugin(changed.data(), 5, &changed[5], 1) != 0);
+  }
 }
 
 }  // namespace

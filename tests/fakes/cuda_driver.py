@@ -36,6 +36,7 @@ class FakeDriver(StreamFunctions):
         """One GPU is simulated; more only count."""
         self.gpus = gpus
         self._thread = threading.local()
+        self.initialised = False
         self.failures: dict[str, list[CUresult | None]] = {}
 
     @property
@@ -67,6 +68,7 @@ class FakeDriver(StreamFunctions):
     # without a context
 
     def cuInit(self, Flags: int) -> Answer:
+        self.initialised = True
         return (OK if self.gpus else CUresult.CUDA_ERROR_NO_DEVICE,)
 
     def cuGetErrorString(self, error: CUresult) -> Answer:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sparse_detr_deploy.runners import dlpack
 from tests.fakes.cuda_driver import FakeDriver
 from tests.fakes.gpu import FakeGpu, raw
-from tests.fakes.tensorrt_runtime import FakeTensorRT
+from tests.fakes.tensorrt import FakeTensorRT
 
 
 class Machine:

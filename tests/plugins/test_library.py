@@ -12,7 +12,9 @@ from tests.plugins.conftest import Build, compile_tree, configure, header_option
 from tests.plugins.packages import LEAN_VERSIONS, lean_runtime
 
 
-@pytest.mark.parametrize("name", ["ms_deform_attn", "select_tokens", "plugins_logger_10", "plugins_logger_11"])
+@pytest.mark.parametrize(
+    "name", ["ms_deform_attn", "select_tokens", "plugins_logger_10", "plugins_logger_11", "enqueue"]
+)
 def test_host(build: Build, name: str) -> None:
     """The kernels' own source on the CPU against the twins; the plugin classes, logging to either TensorRT."""
     result = build.ctest(name)

@@ -227,7 +227,7 @@ def test_the_plugin_library_is_loaded_once(make: Make, machine: Machine, tmp_pat
         assert detector.describe()["plugins"] == str(library)
     with Detector.load(path, plugin_library=str(library)) as detector:
         assert detector.describe()["plugins"] == "registered before"
-    assert machine.trt.registry.loaded == [str(library)]
+    assert machine.trt.loads == [("of the process", str(library))]
     assert caplog.records == []
 
 

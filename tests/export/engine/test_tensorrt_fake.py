@@ -24,7 +24,9 @@ from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.hashing import sha256_of
 from tests.conftest import Export
 from tests.export.engine.edited_files import resealed
-from tests.fakes.tensorrt_builder import DataType, FakeTensorRT
+from tests.fakes.engine_files import plan_of
+from tests.fakes.tensorrt import FakeTensorRT
+from tests.fakes.tensorrt_types import DataType
 
 GPU = Driver("13.0", (Gpu("Fake", "sm89"),))
 
@@ -32,7 +34,7 @@ GPU = Driver("13.0", (Gpu("Fake", "sm89"),))
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "libsparse_detr_plugins.so"
-    path.write_bytes(b"a library")
+    path.write_bytes(b"PLUGINS")
     monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(path))
     return path
 
@@ -107,7 +109,7 @@ def test_a_model_of_which_sizes_are_missing(export_tiny: Export) -> None:
 
 def test_a_library_of_an_unusual_name(export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sidecar that is written can be read."""
-    (tmp_path / ".hidden.so").write_bytes(b"a library")
+    (tmp_path / ".hidden.so").write_bytes(b"PLUGINS")
     monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(tmp_path / ".hidden.so"))
     built = build(monkeypatch, FakeTensorRT(), export_tiny(), tmp_path / "out")
     plugin = read_sidecar(built.path)[1].plugin
@@ -120,13 +122,13 @@ def test_the_plugin_path(
     version: str, keeps: bool, library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strongly typed, no TF32, calls of plugins; bodies only from 10.15 on."""
-    fake = FakeTensorRT(version)
+    fake = FakeTensorRT(version=version)
     built = build(monkeypatch, fake, export_tiny(), tmp_path / "out", workspace_mib=512)
-    assert fake.calls["load_library"] == [("of the process", str(library))]
+    assert fake.loads == [("of the process", str(library))]
     assert fake.calls["create_network"] == [1 if version.startswith("11") else 2]
     assert fake.calls["clear_flag"] == ["TF32"]
-    assert fake.calls["set_memory_pool_limit"] == [("workspace", 512 << 20)]
-    assert "add_optimization_profile" not in fake.calls
+    assert fake.calls["set_memory_pool_limit"] == [("WORKSPACE", 512 << 20)]
+    assert fake.profiles == []
     assert "plugins_to_serialize" not in fake.calls
     (proto,) = fake.protos
     assert len(proto.functions) == (2 if keeps else 0)
@@ -144,9 +146,9 @@ def test_the_profile(library: Path, export_tiny: Export, tmp_path: Path, monkeyp
     fake = FakeTensorRT()
     build(monkeypatch, fake, result, tmp_path)
     kept, tokens = result.metadata.num_keep(), result.metadata.token_count
-    assert fake.calls["set_shape"] == [("images", (1, 3, 96, 128), (1, 3, 96, 128), (4, 3, 96, 128))]
-    assert fake.calls["set_shape_input"] == [("num_keep", [1], [kept], [tokens])]
-    assert len(fake.calls["add_optimization_profile"]) == 1
+    (profile,) = fake.profiles
+    assert profile.get_shape("images") == [(1, 3, 96, 128), (1, 3, 96, 128), (4, 3, 96, 128)]
+    assert profile.get_shape_input("num_keep") == [[1], [kept], [tokens]]
 
 
 def test_one_timing_cache_for_all(
@@ -157,15 +159,15 @@ def test_one_timing_cache_for_all(
     for changes in ({}, {"dynamic_rho": True}):
         engines.build(export_tiny(**changes).path, tmp_path)
     assert fake.calls["create_timing_cache"] == [b"", b"timings"]
-    assert len(fake.calls["load_library"]) == 1
+    assert len(fake.loads) == 1
 
 
 def test_self_contained(library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTensorRT()
     built = build(monkeypatch, fake, export_tiny(), tmp_path, self_contained=True)
     assert fake.calls["plugins_to_serialize"] == [[str(library)]]
-    assert fake.calls["load_library"] == [("of the builder", str(library))]  # the runtime has to find it in the engine
-    assert fake.calls["host_code"] == [True]
+    assert fake.loads == [("of the builder", str(library))]  # the runtime has to find it in the engine
+    assert fake.host_code == [True]
     assert built.record.plugin is not None
     assert built.record.plugin.serialized
 
@@ -193,8 +195,9 @@ def test_no_library(no_library: None, export_tiny: Export, tmp_path: Path, monke
 
 
 def test_a_library_that_does_not_load(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.write_bytes(b"for another system")
     with pytest.raises(BackendError, match="does not load the plugin library"):
-        opened(monkeypatch, FakeTensorRT(loads_library=False))
+        opened(monkeypatch, FakeTensorRT())
 
 
 def test_a_precision_that_is_not_what_the_file_says(
@@ -202,7 +205,7 @@ def test_a_precision_that_is_not_what_the_file_says(
 ) -> None:
     """In the parsed network, and in the built engine."""
     with pytest.raises(VerificationError, match="float32 was asked for"):
-        build(monkeypatch, FakeTensorRT(dtype=DataType.HALF), export_tiny(), tmp_path)
+        build(monkeypatch, FakeTensorRT(layer_type=DataType.HALF), export_tiny(), tmp_path)
     with pytest.raises(VerificationError, match="the engine has layers of less"):
         build(monkeypatch, FakeTensorRT(engine_types=("Row major linear FP16 format",)), export_tiny(), tmp_path)
     with pytest.raises(VerificationError, match="tells no types"):
@@ -248,9 +251,9 @@ def test_plugins_of_tensorrt_itself_are_no_fault() -> None:
 def test_an_engine_that_does_not_load_again() -> None:
     """As with a runtime that does not see the registry that the plugins are in: TensorRT's reason is told."""
     fake, messages = FakeTensorRT(), Messages()
-    fake.needs_plugins = True
+    engine = plan_of(b"", {}, needs_plugins=True)
     with pytest.raises(BackendError, match="could not find plugin MSDeformAttn"):
-        inspect_engine(fake, make_logger(fake, messages), b"an engine", "x", reason=messages.reason)
+        inspect_engine(fake, make_logger(fake, messages), engine, "x", reason=messages.reason)
 
 
 def test_a_build_that_fails(
@@ -297,7 +300,7 @@ def test_no_gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_versions(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(flavours.importlib, "import_module", lambda name: FakeTensorRT(version))
+    monkeypatch.setattr(flavours.importlib, "import_module", lambda name: FakeTensorRT(version=version))
     if accepted:
         assert flavours.load_flavour("tensorrt").__version__ == version
     else:
