@@ -8,6 +8,7 @@ import torch
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
 from sparse_detr_deploy.modeling import SparseDETR, build_model
 from tests.export.hostile_checkpoints import CONFIG
+from tests.plugins.packages import pytest_runtest_setup, pytest_runtest_teardown  # noqa: F401
 
 
 @pytest.fixture(scope="module")

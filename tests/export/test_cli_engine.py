@@ -35,6 +35,7 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+@pytest.mark.network
 def test_from_a_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     """The file and its engine, one document of both; a second time only with --force."""
     out = tmp_path / "out"
@@ -53,6 +54,7 @@ def test_from_a_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "--force" in again.stderr
 
 
+@pytest.mark.network
 def test_from_an_exported_file_without_torch(export_tiny: Export, tmp_path: Path) -> None:
     """The machine with the GPU needs no torch."""
     code = (
@@ -143,6 +145,7 @@ def test_options_of_an_export_with_an_exported_file(dynamic_tiny: ExportResult, 
     assert "give --engine" in result.stderr
 
 
+@pytest.mark.network
 def test_not_an_exported_file(tmp_path: Path) -> None:
     """An ONNX file of someone else, or none."""
     (tmp_path / "x.onnx").write_bytes(b"not an ONNX file")

@@ -127,6 +127,7 @@ main()
     assert states["ONNX Runtime"] == ABSENT
 
 
+@pytest.mark.network
 def test_a_flavour_that_is_there() -> None:
     command = [sys.executable, "-m", "sparse_detr_deploy.export.cli", "doctor", "--json"]
     finished = subprocess.run(command, env=rtx_environment(), capture_output=True, text=True, check=False)

@@ -169,6 +169,7 @@ def test_a_file_without_cuda_code(tmp_path: Path) -> None:
     assert architectures(tmp_path / "x.so") == ()
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For real: two architectures, read back from the library itself; the cache holds nothing else."""
@@ -198,6 +199,7 @@ def tensorrt_headers_from(monkeypatch: pytest.MonkeyPatch) -> Path | None:
     return root
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_the_wheel_ships_the_sources(tmp_path: Path) -> None:
     """An installed package can build the library: it finds the same sources, with the same key, in itself."""
