@@ -48,8 +48,12 @@ def fake_machine(flavour: str = "tensorrt", version: str = "10.16.1.11", **gpu: 
         for name, module in (("cuda", package), ("cuda.bindings", bindings), ("cuda.bindings.driver", driver)):
             patch.setitem(sys.modules, name, module)
         patch.setitem(sys.modules, trt.__name__, trt)
-        yield machine
-        machine.nothing_is_left()
+        gc.freeze()  # what was there before is no garbage of this machine, and takes long to look through
+        try:
+            yield machine
+            machine.nothing_is_left()
+        finally:
+            gc.unfreeze()
 
 
 class ForeignArray:

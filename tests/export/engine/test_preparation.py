@@ -18,11 +18,11 @@ from sparse_detr_deploy.export.engine.preparation import count_calls, plugin_gra
 from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.synthetic_image import synthetic_image
-from tests.conftest import SIZE, Export
+from tests.conftest import NAMES, SIZE, Export
 
 FORMS: dict[str, dict[str, Any]] = {
     "fixed": {},
-    "dynamic": {"dynamic_rho": True},
+    "dynamic": {"dynamic_rho": True, "class_names": NAMES},
     "padded": {"padded": True},
     "padded dynamic": {"padded": True, "dynamic_rho": True},
     "batches": {"batch": (2, 3, 4)},
@@ -77,8 +77,8 @@ def topk_counts(graph: onnx.ModelProto) -> int:
 
 def test_rounds_are_in_the_graph(export_tiny: Export) -> None:
     """77 tokens in rounds of 50, or any of 256 tokens; the queries and detections have a TopK each."""
-    for changes, rounds in (({}, 2), ({"dynamic_rho": True}, 6)):
-        result = export_tiny(**changes)
+    for form, rounds in (("fixed", 2), ("dynamic", 6)):
+        result = export_tiny(**FORMS[form])
         assert topk_counts(standard_graph(onnx.load(result.path), result.metadata)) == rounds + 2
         assert selection_of(result.metadata, plugins=False) == "top-k rounds"
         assert selection_of(result.metadata, plugins=True) == "plugin"

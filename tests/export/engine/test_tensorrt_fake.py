@@ -117,7 +117,9 @@ def test_a_library_of_an_unusual_name(export_tiny: Export, tmp_path: Path, monke
     assert plugin.library == "libsparse_detr_plugins.so"
 
 
-@pytest.mark.parametrize(("version", "keeps"), [("10.8.0.43", False), ("10.15.1", True), ("11.4.0.106", True)])
+@pytest.mark.parametrize(
+    ("version", "keeps"), [("10.8.0.43", False), ("10.14.1", False), ("10.15.1", True), ("11.4.0.106", True)]
+)
 def test_the_plugin_path(
     version: str, keeps: bool, library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,23 +143,37 @@ def test_the_plugin_path(
     assert record.inspected == {"FLOAT": 1}
 
 
-def test_the_profile(library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = export_tiny(dynamic_rho=True, batch=(1, 1, 4))
-    fake = FakeTensorRT()
-    build(monkeypatch, fake, result, tmp_path)
-    kept, tokens = result.metadata.num_keep(), result.metadata.token_count
-    (profile,) = fake.profiles
-    assert profile.get_shape("images") == [(1, 3, 96, 128), (1, 3, 96, 128), (4, 3, 96, 128)]
-    assert profile.get_shape_input("num_keep") == [[1], [kept], [tokens]]
-
-
-def test_one_timing_cache_for_all(
+def test_the_profile_of_batches(
     library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeTensorRT()
+    build(monkeypatch, fake, export_tiny(batch=(1, 2, 4)), tmp_path)
+    (profile,) = fake.profiles
+    assert profile.get_shape("images") == [(batch, 3, 96, 128) for batch in (1, 2, 4)]
+
+
+def test_the_profile_of_kept_tokens(
+    library: Path, dynamic_tiny: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeTensorRT()
+    build(monkeypatch, fake, dynamic_tiny, tmp_path)
+    (profile,) = fake.profiles
+    kept, tokens = dynamic_tiny.metadata.num_keep(), dynamic_tiny.metadata.token_count
+    assert profile.get_shape_input("num_keep") == [[1], [kept], [tokens]]
+    assert 1 < (kept or 0) < tokens
+
+
+def test_one_timing_cache_for_all(
+    library: Path,
+    export_tiny: Export,
+    dynamic_tiny: ExportResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeTensorRT()
     engines = opened(monkeypatch, fake)
-    for changes in ({}, {"dynamic_rho": True}):
-        engines.build(export_tiny(**changes).path, tmp_path)
+    for result in (export_tiny(), dynamic_tiny):
+        engines.build(result.path, tmp_path)
     assert fake.calls["create_timing_cache"] == [b"", b"timings"]
     assert len(fake.loads) == 1
 
@@ -218,7 +234,7 @@ def test_dynamic_shapes_leave_types_untold(
 ) -> None:
     """The inspector then tells no type of any tensor, which is no fault of the engine."""
     fake = FakeTensorRT(engine_types=("N/A due to dynamic shapes",) * 3)
-    built = build(monkeypatch, fake, export_tiny(dynamic_rho=True, batch=(1, 1, 4)), tmp_path)
+    built = build(monkeypatch, fake, export_tiny(batch=(1, 2, 4)), tmp_path)
     assert built.record.inspected == {"UNTOLD": 3}
 
 
@@ -306,6 +322,26 @@ def test_versions(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch)
     else:
         with pytest.raises(BackendError, match=r"10\.8 or newer"):
             flavours.load_flavour("tensorrt")
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("1.6.9", False), ("1.7.0", True), ("2.0", True)])
+def test_versions_of_tensorrt_rtx(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: object())
+    fake = FakeTensorRT(flavour="tensorrt-rtx", version=version)
+    monkeypatch.setattr(flavours.importlib, "import_module", {"tensorrt_rtx": fake}.__getitem__)
+    if accepted:
+        assert flavours.load_flavour("tensorrt-rtx") is fake
+    else:
+        with pytest.raises(BackendError, match=r"TensorRT-RTX 1\.6\.9 is too old: 1\.7 or newer.*\[rtx\]' --upgrade"):
+            flavours.load_flavour("tensorrt-rtx")
+
+
+def test_an_old_parser_that_leaves_the_plugin_aside(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given no bodies, so that it must say so."""
+    with pytest.raises(BackendError, match="the parser of TensorRT 10.8.0 refuses it: no importer for"):
+        build(monkeypatch, FakeTensorRT(version="10.8.0", takes_plugins=False), export_tiny(), tmp_path)
 
 
 @pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt-rtx", "rtx")])
