@@ -38,6 +38,7 @@ void test_selection_shapes(const Creators& c, const library::Logger& logger) {
   CHECK_EQUAL(shape(fixed, {2, 5346}, {1}, 2, {}), "refused");
   CHECK_EQUAL(shape(fixed, {2, (1 << 20) + 1}, {1}, 2, {}), "refused");
   CHECK_EQUAL(shape(fixed, {17821}, {1}, 2, {}), "refused");
+  CHECK_EQUAL(shape(fixed, {2, 17821, 1}, {1}, 2, {}), "refused");
   CHECK_EQUAL(shape(fixed, {2, 17821}, {1}, 1, {}), "refused");
   CHECK_EQUAL(shape(fixed, {2, 17821}, {1}, 2, {u}), "refused");
   const Plugin run_time = create(c.selection, {{"tensorrt_plugin_shape_input_indices", {1}}});
@@ -59,6 +60,9 @@ void test_selection_types(const Creators& c) {
     const DataType inputs[2] = {type, kI64};
     CHECK_EQUAL(fixed.build->getOutputDataTypes(&output, 1, inputs, 2), 0);
     CHECK(output == kI64);
+    CHECK(fixed.build->getOutputDataTypes(&output, 2, inputs, 2) != 0);
+    const DataType wrong[2] = {DataType::kINT8, kI64};
+    CHECK(fixed.build->getOutputDataTypes(&output, 1, wrong, 2) != 0);
   }
   CHECK(!supports(fixed, {tensor(DataType::kINT8), tensor(kI64), tensor(kI64)}));
   CHECK(!supports(fixed, {tensor(kF32), tensor(DataType::kINT32), tensor(kI64)}));

@@ -76,6 +76,9 @@ void test_attention(const Creators& c, Recorded& seen) {
   CHECK_EQUAL(seen.attention.reference_batch, 2);
   CHECK_EQUAL(seen.attention.reference_levels, 2);
   CHECK_EQUAL(seen.attention.reference_size, 2);
+  CHECK_EQUAL(enqueue(from_input, attention_inputs(kF32, kF32, 1, 2, 2), out), 0);
+  CHECK_EQUAL(seen.attention.reference_batch, 1);
+  CHECK_EQUAL(seen.attention.reference_levels, 2);
   // the shapes as attribute: the input is not read
   CHECK_EQUAL(enqueue(fixed, attention_inputs(kF32, kF32), out), 0);
   CHECK(seen.attention.spatial_shapes == nullptr);
