@@ -72,6 +72,7 @@ class FakeTensorRT(types.ModuleType):
         self.host_code: list[bool] = []
         self.strategies: list[CudaGraphStrategy] = []
         self.enqueue_works = True
+        self.refuses_shapes = False  # after it has taken them, as where a later input does not fit
         for kind in (*_CLASSES, *(_RTX_CLASSES if self.rtx else ())):
             setattr(self, kind.__name__, kind)
         old = not self.rtx and int(version.split(".")[0]) < 11  # 11 renumbered the flags

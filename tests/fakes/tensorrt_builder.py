@@ -164,6 +164,8 @@ class FakeBuilder:
 def _steps(monitor: Any) -> bool:
     monitor.phase_start("Building engine", None, STEPS)
     monitor.phase_start("Inner phase", "Building engine", 1)
+    if not monitor.step_complete("Inner phase", 0):
+        return False
     monitor.phase_finish("Inner phase")
     steps: Sequence[int] = range(STEPS)
     if not all(monitor.step_complete("Building engine", step) for step in steps):

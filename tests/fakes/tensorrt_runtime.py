@@ -218,7 +218,7 @@ class FakeContext:
         if self._shapes.get(name) != tuple(shape):
             self._shapes[name] = tuple(shape)
             self._changed()
-        return True
+        return not self._trt.refuses_shapes
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         if name not in self._engine._tensors or not memory:

@@ -52,6 +52,23 @@ def test_every_batch_of_the_profile(exported: dict[str, Path], tmp_path: Path, m
                 detector.runner.run({"images": feed["images"][[0, 1, 2, 3, 0]]})
 
 
+def test_tensorrt_rtx(exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of standard ops, for GPUs that need not be here; nothing of it is inspected."""
+    with fake_machine("tensorrt-rtx", "1.7.1.116") as machine:
+        monkeypatch.setattr(pipeline, "load_flavour", lambda name: machine.trt)
+        monkeypatch.setattr(flavours, "query_driver", lambda: Driver(problem="no NVIDIA driver is installed"))
+        engines = EnginePipeline(EngineSpec("tensorrt-rtx", ("sm120", "sm89")))
+        built = engines.build(exported["batches"], tmp_path)
+        assert machine.trt.host_code == []
+        record = built.record
+        assert (record.attention, record.selection, record.plugin) == ("standard ops", "top-k", None)
+        assert (record.targets, record.inspected) == (("sm120", "sm89"), None)
+        assert "sparse_detr" not in {node.domain for node in machine.trt.protos[0].graph.node}
+        with Detector.load(exported["batches"]) as expected, Detector.load(built.path) as detector:
+            for one, other in zip(expected(IMAGES), detector(IMAGES), strict=True):
+                assert_same_detections(arrays(one), arrays(other), 1e-5, 1e-3)
+
+
 def test_every_keep_ratio(exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_machine() as machine:
         engine = build(machine, exported["dynamic"], tmp_path, monkeypatch).path

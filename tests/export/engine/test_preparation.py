@@ -152,6 +152,7 @@ def test_an_edited_file(export_tiny: Export) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"enc_n_points": 9}, "9 points of a level"),
         ({"dec_n_points": 9}, "9 points of a level, and the plugin takes at most 8"),
         ({"hidden_dim": 96, "nheads": 8}, "a head has 12 channels, and the plugin takes multiples of 8 up to 64"),
         ({"hidden_dim": 576, "nheads": 8}, "a head has 72 channels"),

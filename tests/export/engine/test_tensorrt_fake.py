@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar
 from sparse_detr_deploy.errors import ArtefactError, BackendError, VerificationError
-from sparse_detr_deploy.export.engine import flavours, pipeline
+from sparse_detr_deploy.export.engine import builder, flavours, pipeline
 from sparse_detr_deploy.export.engine.gpu import Driver, Gpu
 from sparse_detr_deploy.export.engine.inspection import check_types, count_types, inspect_engine
 from sparse_detr_deploy.export.engine.network import NetworkSummary, check_plugins
@@ -141,6 +143,11 @@ def test_the_plugin_path(
     assert record.plugin == PluginRecord(library.name, metadata.toolkit_version, sha256_of(library))
     assert record.version == version
     assert record.inspected == {"FLOAT": 1}
+    assert record.workspace_mib == 512
+    assert record.precision == "fp32"
+    assert record.onnx_sha256 == export_tiny().sha256
+    assert record.sha256 == sha256_of(built.path) == built.record.sha256
+    assert built.record == record
 
 
 def test_the_profile_of_batches(
@@ -284,22 +291,26 @@ def test_ctrl_c_between_two_steps(
     library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The monitor refuses to go on, and the interrupt is raised after TensorRT has returned."""
-    import signal
+    told: list[str] = []
+    events: list[threading.Event] = []
+
+    class Recorded(threading.Event):
+        def __init__(self) -> None:
+            super().__init__()
+            events.append(self)
 
     def progress(message: str) -> None:
+        told.append(message)
         if "step 1" in message:
-            signal.raise_signal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else (
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            )
-            handled.wait(5)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            assert events[-1].wait(60)
 
-    handled = threading.Event()
     engines = opened(monkeypatch, FakeTensorRT())
     before = signal.getsignal(signal.SIGINT)
-    timer = threading.Timer(0.5, handled.set)
-    timer.start()
+    monkeypatch.setattr(builder, "threading", types.SimpleNamespace(Event=Recorded))
     with pytest.raises(KeyboardInterrupt):
         engines.build(export_tiny().path, tmp_path, progress=progress)
+    assert told[-1].endswith("step 1 of 2")
     assert signal.getsignal(signal.SIGINT) is before
     assert not list(tmp_path.glob("*.engine*"))
 
