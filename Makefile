@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(wildcard plugins/onnxruntime/*.cpp plugins/onnxruntime/*.h)
 
-.PHONY: test test-slow fuzz demo check types format bench clean
+.PHONY: test test-slow test-network test-gpu fuzz demo check types format bench clean
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not fuzz"
+	$(BIN)/python -m pytest -m "not slow and not gpu and not fuzz and not network"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow"
+	$(BIN)/python -m pytest -m "slow and not gpu and not fuzz"
+
+test-network: $(STAMP)
+	$(BIN)/python -m pytest -m "network and not slow and not gpu and not fuzz"
+
+test-gpu: $(STAMP)
+	$(BIN)/python -m pytest -m "gpu and not fuzz"
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -m "fuzz" tests/fuzz

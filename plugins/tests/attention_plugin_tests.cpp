@@ -62,8 +62,44 @@ void test_attention_shapes(const Creators& c, const library::Logger& logger) {
   const Plugin fixed = create(c.attention, {{"level_shapes", {3, 3}}});
   CHECK_EQUAL(shape(fixed, {2, 9, 3, 8}, {1, 2}, {1, 7, 1, 2}, {2, 7, 3, 1, 8, 2}, {2, 7, 3, 8}), "2,7,24");
   CHECK_EQUAL(shape(fixed, {2, 8, 3, 8}, {1, 2}, {1, 7, 1, 2}, {2, 7, 3, 1, 8, 2}, {2, 7, 3, 8}), "refused");
+  CHECK_EQUAL(shape(fixed, {2, 9, 3, 8}, {2, 2}, {1, 7, 1, 2}, {2, 7, 3, 2, 4, 2}, {2, 7, 3, 8}), "refused");
   nvinfer1::DimsExprs output{};
   CHECK(plugin.build->getOutputShapes(&output, 1, nullptr, 0, &output, 1, builder) != 0);
+}
+
+// From shapes that fit, one dimension more, or one larger: every one of them is looked at.
+void test_attention_fits(const Creators& c) {
+  const Plugin plugin = create(c.attention, {});
+  mock::Builder builder;
+  const std::vector<std::vector<int64_t>> good = {
+      {2, 21, 8, 32}, {2, 2}, {2, 300, 2, 4}, {2, 300, 8, 2, 4, 2}, {2, 300, 8, 8}};
+  const auto fits = [&](const std::vector<std::vector<int64_t>>& shapes) {
+    std::vector<nvinfer1::DimsExprs> inputs;
+    for (const auto& shape : shapes) {
+      nvinfer1::DimsExprs dims{};
+      for (int64_t size : shape) dims.d[dims.nbDims++] = size == kUnknown ? builder.named("x") : builder.number(size);
+      inputs.push_back(dims);
+    }
+    nvinfer1::DimsExprs output{};
+    return plugin.build->getOutputShapes(inputs.data(), 5, nullptr, 0, &output, 1, builder) == 0;
+  };
+  CHECK(fits(good));
+  for (size_t input = 0; input < good.size(); ++input) {
+    auto changed = good;
+    changed[input].push_back(1);
+    CHECK(!fits(changed));
+    for (size_t axis = 0; axis < good[input].size(); ++axis) {
+      changed = good;
+      ++changed[input][axis];
+      const bool tokens = input == 0 && axis == 1;  // how many there are is only known with the attribute
+      CHECK(fits(changed) == tokens);
+    }
+  }
+  CHECK(!fits({{2, 21, 8, 32}, {0, 2}, {2, 300, 1, 4}, {2, 300, 8, 0, 4, 2}, {2, 300, 8, 0}}));
+  CHECK(!fits({{2, 21, 8, 32}, {2, 2}, {2, 300, 2, 4}, {2, 300, 8, 2, 0, 2}, {2, 300, 8, 0}}));
+  const int64_t u = kUnknown;
+  CHECK(!fits({{2, 21, u, 32}, {2, 2}, {2, 300, 2, 4}, {2, 300, u, 2, 4, 2}, {2, 300, u, 8}}));
+  CHECK(!fits({{2, 21, 8, 32}, {2, 2}, {2, 300, 2, 4}, {2, 300, 8, 2, u, 2}, {2, 300, 8, u}}));
 }
 
 void test_attention_types(const Creators& c) {
@@ -92,6 +128,8 @@ void test_attention_types(const Creators& c) {
   DataType output = kI64;
   CHECK(plugin.build->getOutputDataTypes(&output, 1, wrong, 5) != 0);
   CHECK(plugin.build->getOutputDataTypes(&output, 1, wrong, 4) != 0);
+  const DataType right[5] = {kF32, kI64, kF32, kF32, kF32};
+  CHECK(plugin.build->getOutputDataTypes(&output, 2, right, 5) != 0);
 }
 
 void test_attention_run(const Creators& c) {
@@ -116,14 +154,27 @@ void test_attention_run(const Creators& c) {
   for (size_t i = 0; i < 6; ++i) dynamic[i] = {tensors[i], tensors[i].dims, tensors[i].dims, tensors[i].dims};
   CHECK_EQUAL(plugin.build->configurePlugin(dynamic.data(), 5, &dynamic[5], 1), 0);
   CHECK_EQUAL(plugin.build->getWorkspaceSize(dynamic.data(), 5, &dynamic[5], 1), size_t{0});
-  dynamic[0].max.d[3] = 65;
-  CHECK(plugin.build->configurePlugin(dynamic.data(), 5, &dynamic[5], 1) != 0);
+  CHECK(plugin.build->configurePlugin(dynamic.data(), 4, &dynamic[4], 1) != 0);
+  // each of the three shapes that TensorRT tells is looked at, of every input
+  for (size_t input = 0; input < 5; ++input) {
+    const int32_t last = dynamic[input].min.nbDims - 1;
+    auto changed = dynamic;
+    changed[input].desc.dims.d[last] += 1;
+    CHECK(plugin.build->configurePlugin(changed.data(), 5, &changed[5], 1) != 0);
+    changed = dynamic;
+    changed[input].min.d[last] += 1;
+    CHECK(plugin.build->configurePlugin(changed.data(), 5, &changed[5], 1) != 0);
+    changed = dynamic;
+    changed[input].max.d[last] += 1;
+    CHECK(plugin.build->configurePlugin(changed.data(), 5, &changed[5], 1) != 0);
+  }
 }
 
 }  // namespace
 
 void test_attention(const Creators& creators, const library::Logger& logger) {
   test_attention_shapes(creators, logger);
+  test_attention_fits(creators);
   test_attention_types(creators);
   test_attention_run(creators);
 }

@@ -10,6 +10,7 @@ constexpr DataType kF32 = DataType::kFLOAT, kF16 = DataType::kHALF, kBF16 = Data
 
 struct Creators {
   nvinfer1::IPluginCreatorV3One *attention, *selection;
+  bool with_kernels = true;  // false: with recording_kernels.cpp, which refuse nothing by themselves
 };
 
 void test_attention(const Creators& creators, const library::Logger& logger);

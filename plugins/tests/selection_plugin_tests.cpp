@@ -38,6 +38,7 @@ void test_selection_shapes(const Creators& c, const library::Logger& logger) {
   CHECK_EQUAL(shape(fixed, {2, 5346}, {1}, 2, {}), "refused");
   CHECK_EQUAL(shape(fixed, {2, (1 << 20) + 1}, {1}, 2, {}), "refused");
   CHECK_EQUAL(shape(fixed, {17821}, {1}, 2, {}), "refused");
+  CHECK_EQUAL(shape(fixed, {2, 17821, 1}, {1}, 2, {}), "refused");
   CHECK_EQUAL(shape(fixed, {2, 17821}, {1}, 1, {}), "refused");
   CHECK_EQUAL(shape(fixed, {2, 17821}, {1}, 2, {u}), "refused");
   const Plugin run_time = create(c.selection, {{"tensorrt_plugin_shape_input_indices", {1}}});
@@ -59,6 +60,9 @@ void test_selection_types(const Creators& c) {
     const DataType inputs[2] = {type, kI64};
     CHECK_EQUAL(fixed.build->getOutputDataTypes(&output, 1, inputs, 2), 0);
     CHECK(output == kI64);
+    CHECK(fixed.build->getOutputDataTypes(&output, 2, inputs, 2) != 0);
+    const DataType wrong[2] = {DataType::kINT8, kI64};
+    CHECK(fixed.build->getOutputDataTypes(&output, 1, wrong, 2) != 0);
   }
   CHECK(!supports(fixed, {tensor(DataType::kINT8), tensor(kI64), tensor(kI64)}));
   CHECK(!supports(fixed, {tensor(kF32), tensor(DataType::kINT32), tensor(kI64)}));
@@ -79,15 +83,29 @@ void test_selection_run(const Creators& c) {
   CHECK(change(fixed, {tensor(kF16, {2, 0}), tensor(kI64, {1})}, tensor(kI64, {2, 3})) != 0);
   const Plugin run_time = create(c.selection, {{"tensorrt_plugin_shape_input_indices", {1}}});
   CHECK_EQUAL(change(run_time, {tensor(kF32, {2, 1 << 20})}, tensor(kI64, {2, 5000})), 0);
-  CHECK(change(run_time, {tensor(kF32, {2, 9})}, tensor(kI64, {2, 0})) != 0);
+  if (c.with_kernels) CHECK(change(run_time, {tensor(kF32, {2, 9})}, tensor(kI64, {2, 0})) != 0);
   std::vector<nvinfer1::PluginTensorDesc> tensors = {tensor(kF32, {2, 9}), tensor(kI64, {1}), tensor(kI64, {2, 3})};
   std::vector<nvinfer1::DynamicPluginTensorDesc> dynamic(3);
   for (size_t i = 0; i < 3; ++i) dynamic[i] = {tensors[i], tensors[i].dims, tensors[i].dims, tensors[i].dims};
   CHECK_EQUAL(fixed.build->configurePlugin(dynamic.data(), 2, &dynamic[2], 1), 0);
   CHECK_EQUAL(run_time.build->configurePlugin(dynamic.data(), 1, &dynamic[2], 1), 0);
   CHECK_EQUAL(fixed.build->getWorkspaceSize(dynamic.data(), 2, &dynamic[2], 1), size_t{0});
-  dynamic[0].max.d[1] = (1 << 20) + 1;
+  // each of the three shapes that TensorRT tells is looked at, of both inputs
+  const auto configured = [&](size_t input, nvinfer1::Dims nvinfer1::DynamicPluginTensorDesc::* shape, int32_t axis,
+                              int64_t size) {
+    std::vector<nvinfer1::DynamicPluginTensorDesc> changed = dynamic;
+    (changed[input].*shape).d[axis] = size;
+    return fixed.build->configurePlugin(changed.data(), 2, &changed[2], 1) == 0;
+  };
+  for (auto shape : {&nvinfer1::DynamicPluginTensorDesc::min, &nvinfer1::DynamicPluginTensorDesc::max}) {
+    CHECK(configured(0, shape, 1, 1 << 20));
+    CHECK(!configured(0, shape, 1, (1 << 20) + 1));
+    CHECK(!configured(0, shape, 1, 0));
+    CHECK(!configured(1, shape, 0, 3));
+  }
+  dynamic[0].desc.dims.d[1] = (1 << 20) + 1;
   CHECK(fixed.build->configurePlugin(dynamic.data(), 2, &dynamic[2], 1) != 0);
+  CHECK(fixed.build->configurePlugin(dynamic.data(), 1, &dynamic[2], 1) != 0);
 }
 
 }  // namespace

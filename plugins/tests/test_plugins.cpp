@@ -1,4 +1,4 @@
-// The plugin classes through TensorRT's interfaces; nothing is enqueued, no GPU is touched.
+// The plugin classes through TensorRT's interfaces; nothing is enqueued (test_enqueue.cpp does), no GPU is touched.
 //   test_plugins LIBRARY LOGGER            by hand; LOGGER is a foreign_logger library
 //   test_plugins LIBRARY LOGGER RUNTIME    loaded by the real registry of a TensorRT runtime library
 #include <thread>
@@ -39,6 +39,8 @@ void test_attributes(const Creators& c, const library::Logger& logger) {
   CHECK(refused(c.attention, {{"level_shapes", {3}}}));
   CHECK(refused(c.attention, {{"level_shapes", {3, 0}}}));
   CHECK(refused(c.attention, {{"level_shapes", std::vector<int64_t>(18, 1)}}));
+  CHECK(refused(c.attention, {{"level_shapes", {(1 << 20) + 1, 1}}}));
+  CHECK(!refused(c.attention, {{"level_shapes", {1 << 20, 1}}}));
   CHECK(refused(c.attention, {{"level_shape", {3, 3}}}));
   CHECK(refused(c.attention, {{"level_shapes", {3, 3}, PluginFieldType::kFLOAT32}}));
   CHECK(refused(c.selection, {}));
@@ -50,6 +52,23 @@ void test_attributes(const Creators& c, const library::Logger& logger) {
   CHECK(!refused(c.selection, {{"tensorrt_plugin_shape_input_indices", {-1}, PluginFieldType::kINT32}}));
   CHECK(!refused(c.selection, {{"max_keep", {3}, PluginFieldType::kINT32}, {"plugin_version", {}}}));
   CHECK(static_cast<bool>(Plugin(c.attention->createPlugin("layer", nullptr, nvinfer1::TensorRTPhase::kBUILD))));
+  // of a field that is given twice the last counts
+  const Plugin last = create(c.selection, {{"max_keep", {3}}, {"max_keep", {4}}});
+  CHECK(last && std::string(last.build->getTimingCacheID()).find("max_keep 4") != std::string::npos);
+  // collections that are broken
+  const int64_t value = 3;
+  const nvinfer1::PluginField bad[] = {{nullptr, &value, PluginFieldType::kINT64, 1},
+                                       {"max_keep", nullptr, PluginFieldType::kINT64, 1},
+                                       {"max_keep", &value, PluginFieldType::kINT64, -1}};
+  for (const nvinfer1::PluginField& field : bad)
+    for (const int32_t count : {1, -1}) {
+      const nvinfer1::PluginFieldCollection collection{count, count > 0 ? &field : nullptr}, none{1, nullptr};
+      for (const auto* fields : {&collection, &none}) {
+        logger.clear();
+        CHECK(!Plugin(c.selection->createPlugin("layer", fields, nvinfer1::TensorRTPhase::kBUILD)));
+        CHECK(!logger.last_error().empty());
+      }
+    }
 }
 
 void test_copies(const Creators& c) {
@@ -68,7 +87,11 @@ void test_copies(const Creators& c) {
   const std::vector<std::pair<nvinfer1::IPluginCreatorV3One*, std::vector<Field>>> all = {
       {c.attention, {}},
       {c.attention, {{"level_shapes", {100, 134, 50, 67, 25, 34, 13, 17}}}},
+      {c.attention, {{"level_shapes", {100, 134, 50, 67, 25, 34, 17, 13}}}},
       {c.selection, {{"max_keep", {5347}, PluginFieldType::kINT32}}},
+      {c.attention, {{"level_shapes", {1, 12}}}},
+      {c.attention, {{"level_shapes", {11, 2}}}},
+      {c.selection, {{"max_keep", {5348}}}},
       {c.selection, {{"tensorrt_plugin_shape_input_indices", {1}, PluginFieldType::kINT32}}}};
   std::vector<std::string> ids;
   for (const auto& [creator, fields] : all) {
@@ -122,7 +145,8 @@ void test_library(const char* path, const library::Logger& logger) {
   CHECK_EQUAL(count, 2);
   const Creators found{library::find(creators, count, "MSDeformAttn"), library::find(creators, count, "SelectTokens")};
   if (!found.attention || !found.selection) throw std::runtime_error("a creator is missing");
-  test_all(found, logger);
+  const bool with_kernels = dlsym(plugins, "recorded") == nullptr;
+  test_all({found.attention, found.selection, with_kernels}, logger);
   library::Logger::detach(plugins);
 }
 

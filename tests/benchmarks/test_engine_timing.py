@@ -28,10 +28,10 @@ from sparse_detr_deploy.engine_record import PluginRecord
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
 from tests.benchmarks.conftest import make_report, make_row
-from tests.runtime.fakes.engine_files import fake_engine
-from tests.runtime.fakes.gpu import COMPUTE_MS
-from tests.runtime.fakes.machine import Machine, fake_machine
-from tests.runtime.fakes.nvml import FakeNvml
+from tests.fakes.engine_files import fake_engine
+from tests.fakes.gpu import COMPUTE_MS
+from tests.fakes.machine import Machine, fake_machine
+from tests.fakes.nvml import FakeNvml
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from sparse_detr_deploy.benchmarks.gpu_clocks import ClockSample, ClockSampler, samples_during, summarise_clocks
-from tests.runtime.fakes.nvml import FakeNvml
+from tests.fakes.nvml import FakeNvml
 
 BUS = "0000:01:00.0"
 ALWAYS = [(0.0, float("inf"))]

@@ -12,6 +12,7 @@ from sparse_detr_deploy.modeling import SparseDETR, build_model
 from tests import export_cache
 from tests.conftest import SIZE
 from tests.export.hostile_checkpoints import CONFIG
+from tests.plugins.packages import pytest_runtest_setup, pytest_runtest_teardown  # noqa: F401
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ from sparse_detr_deploy.export import cli, pipeline
 from sparse_detr_deploy.export.engine import cli_options
 from sparse_detr_deploy.export.engine.publishing import publish_pair
 from sparse_detr_deploy.export.pipeline import ExportResult
+from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
+from sparse_detr_deploy.modeling import SparseDETR
 from tests.conftest import Export
 from tests.export.engine.rtx import export_program, rtx_environment
 from tests.failing_calls import fail_once
@@ -31,18 +33,25 @@ def program(*arguments: object) -> Result:
     return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
 
+@pytest.fixture
+def tiny_name(tiny_model: SparseDETR) -> str:
+    """Of the files that are made of ``tiny_checkpoint``."""
+    return artefact_name(tiny_model.config, ExportSpec(96, 128, rho=0.3))
+
+
 def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_from_a_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.network
+def test_from_a_checkpoint(tiny_checkpoint: Path, tiny_name: str, tmp_path: Path) -> None:
     """The file and its engine, one document of both; a second time only with --force."""
     out = tmp_path / "out"
     arguments = (tiny_checkpoint, "--output", out, *SIZE, *RTX, "--target", "sm89")
     finished = export_program(*arguments, "--json")
     assert finished.returncode == 0, finished.stderr
     (document,) = json.loads(finished.stdout)
-    names = ["thin18_rho30_96x128.engine", "thin18_rho30_96x128.engine.json", "thin18_rho30_96x128.onnx"]
+    names = [f"{tiny_name}.{suffix}" for suffix in ("engine", "engine.json", "onnx")]
     assert files(out) == names
     assert [Path(path).name for path in (document["path"], document["engine"]["path"])] == [names[2], names[0]]
     assert document["engine"]["onnx_sha256"] == document["sha256"]
@@ -53,6 +62,7 @@ def test_from_a_checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert "--force" in again.stderr
 
 
+@pytest.mark.network
 def test_from_an_exported_file_without_torch(export_tiny: Export, tmp_path: Path) -> None:
     """The machine with the GPU needs no torch."""
     code = (
@@ -64,7 +74,7 @@ def test_from_an_exported_file_without_torch(export_tiny: Export, tmp_path: Path
         [sys.executable, "-c", code, *arguments], env=rtx_environment(), capture_output=True, text=True, check=False
     )
     assert finished.returncode == 0, finished.stderr
-    metadata, _ = read_sidecar(tmp_path / "thin18_rho30_96x128.engine")
+    metadata, _ = read_sidecar(tmp_path / f"{export_tiny().path.stem}.engine")
     assert metadata == export_tiny().metadata
 
 
@@ -115,8 +125,9 @@ def test_more_detections_than_topk_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_opened")
-@pytest.mark.parametrize("name", ["thin18_rho30_96x128.engine", "thin18_rho30_96x128.engine.json"])
-def test_files_that_are_there(name: str, tiny_checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["engine", "engine.json"])
+def test_files_that_are_there(suffix: str, tiny_checkpoint: Path, tiny_name: str, tmp_path: Path) -> None:
+    name = f"{tiny_name}.{suffix}"
     (tmp_path / name).write_text("precious")
     result = program(tiny_checkpoint, "--output", tmp_path, *SIZE, *RTX)
     assert result.exit_code == 6
@@ -143,6 +154,7 @@ def test_options_of_an_export_with_an_exported_file(dynamic_tiny: ExportResult, 
     assert "give --engine" in result.stderr
 
 
+@pytest.mark.network
 def test_not_an_exported_file(tmp_path: Path) -> None:
     """An ONNX file of someone else, or none."""
     (tmp_path / "x.onnx").write_bytes(b"not an ONNX file")

@@ -286,6 +286,7 @@ print("RESULT " + json.dumps([parsed, errors, counts]))
 """
 
 
+@pytest.mark.network
 def test_the_strongly_typed_parser_takes_it(half_file: ExportResult, tiny_model: SparseDETR) -> None:
     finished = run_rtx(PARSE, half_file.path)
     assert finished.returncode == 0, finished.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sparse_detr_deploy.export.engine.plugin_build import find_nvcc
-from tests.plugins.packages import lean_libraries, tensorrt_headers
+from tests.plugins.packages import lean_libraries, pytest_runtest_setup, pytest_runtest_teardown, tensorrt_headers  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = "90"

@@ -17,8 +17,24 @@ HEADERS = ("kernel-lens", "2.0.1")
 LEAN_VERSIONS = ("10.16.1.11", "11.4.0.106")
 
 
+_may_fetch = False
+
+
 class UnavailableError(Exception):
     """A package that pip cannot install here."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """For conftest.py files: only tests that are marked with ``network`` come by a package, fetched now or before."""
+    global _may_fetch
+    _may_fetch = item.get_closest_marker("network") is not None
+
+
+def pytest_runtest_teardown() -> None:
+    """Whatever comes without these hooks may not."""
+    global _may_fetch
+    _may_fetch = False
 
 
 def cache_folder() -> Path:
@@ -29,6 +45,8 @@ def cache_folder() -> Path:
 
 def package(name: str, version: str, *options: str) -> Path:
     """Folder with a package installed by pip, whole or not at all; :class:`UnavailableError` where it cannot be had."""
+    if "PYTEST_CURRENT_TEST" in os.environ and not _may_fetch:
+        pytest.fail(f"{name} is fetched in a test without the marker 'network'")
     folder = cache_folder() / f"{name}-{version}-py{sys.version_info.major}{sys.version_info.minor}"
     if folder.is_dir():
         return folder

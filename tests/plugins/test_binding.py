@@ -32,6 +32,7 @@ def kernels(build: Build) -> Kernels:
     return Kernels(build.folder / "tests" / "libsparse_detr_kernels_c.so")
 
 
+@pytest.mark.network
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -59,6 +60,7 @@ def test_attention_refuses(kernels: Kernels, field: str, value: int, message: st
         kernels.launch("ms_deform_attn", arguments, 0)
 
 
+@pytest.mark.network
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -79,11 +81,13 @@ def test_selection_refuses(kernels: Kernels, field: str, value: int, message: st
         kernels.launch("select_tokens", arguments, 0)
 
 
+@pytest.mark.network
 def test_nothing_to_do_is_no_error(kernels: Kernels) -> None:
     kernels.launch("ms_deform_attn", AttentionArguments(**{**ATTENTION, "queries": 0}), 0)
     kernels.launch("select_tokens", SelectionArguments(**{**SELECTION, "batch": 0}), 0)
 
 
+@pytest.mark.network
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_a_launch_is_an_error_code(
     kernels: Kernels, build: Build, capfd: pytest.CaptureFixture[str]

@@ -20,6 +20,7 @@ from sparse_detr_deploy.modeling.ops import ms_deform_attn, select_tokens
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.network,  # the build, unless it is given
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU that torch can use"),
 ]
 

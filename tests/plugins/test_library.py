@@ -12,13 +12,17 @@ from tests.plugins.conftest import Build, compile_tree, configure, header_option
 from tests.plugins.packages import LEAN_VERSIONS, lean_runtime
 
 
-@pytest.mark.parametrize("name", ["ms_deform_attn", "select_tokens", "plugins_logger_10", "plugins_logger_11"])
+@pytest.mark.network
+@pytest.mark.parametrize(
+    "name", ["ms_deform_attn", "select_tokens", "plugins_logger_10", "plugins_logger_11", "enqueue"]
+)
 def test_host(build: Build, name: str) -> None:
     """The kernels' own source on the CPU against the twins; the plugin classes, logging to either TensorRT."""
     result = build.ctest(name)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.network
 @pytest.mark.parametrize("version", LEAN_VERSIONS)
 def test_host_in_a_registry(build: Build, version: str) -> None:
     """The plugin classes in the real registry of a TensorRT runtime."""
@@ -34,10 +38,12 @@ def symbols(library: Path, option: str) -> set[str]:
     return {line.split()[-1].split("@")[0] for line in output.splitlines()}
 
 
+@pytest.mark.network
 def test_exports_nothing_but_the_two_entries(build: Build) -> None:
     assert symbols(build.library, "--defined-only") == {"getCreators", "setLoggerFinder"}
 
 
+@pytest.mark.network
 def test_links_neither_tensorrt_nor_cudart(build: Build) -> None:
     if shutil.which("readelf") is None:
         pytest.skip("readelf is not installed")
@@ -65,6 +71,7 @@ def test_headers_of_tensorrt_8_are_refused(tmp_path: Path) -> None:
     assert "TensorRT 8.6 is too old" in result.stderr
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_all_architectures_compile(tmp_path: Path) -> None:
     result = configure(tmp_path, "-DSPARSE_DETR_TESTS=OFF", "-DSPARSE_DETR_WARNINGS_AS_ERRORS=ON", *header_options())

@@ -16,6 +16,7 @@ import pytest
 from tests.plugins.conftest import Build
 from tests.plugins.packages import LEAN_VERSIONS, lean_runtime
 
+pytestmark = pytest.mark.network
 PRELUDE = """
 import json, sys
 import numpy as np

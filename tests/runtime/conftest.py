@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Export
+from tests.fakes.engine_files import fake_engine
+from tests.fakes.machine import Machine, fake_machine
+from tests.plugins.packages import pytest_runtest_setup, pytest_runtest_teardown  # noqa: F401
 from tests.runtime.engine_cases import VARIANTS, Make
-from tests.runtime.fakes.engine_files import fake_engine
-from tests.runtime.fakes.machine import Machine, fake_machine
 
 
 @pytest.fixture(scope="session")

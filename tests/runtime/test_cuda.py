@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import pytest
 
 from sparse_detr_deploy import BackendError, InputError
 from sparse_detr_deploy.cuda import CudaError, Device, DeviceBuffer, Event, Graph, HostBuffer, Stream
-from tests.runtime.fakes.cuda_driver import FakeDriver
-from tests.runtime.fakes.cuda_enums import CUresult
-from tests.runtime.fakes.gpu import POISON
-from tests.runtime.fakes.machine import Machine, fake_machine
+from tests.fakes.cuda_driver import FakeDriver
+from tests.fakes.cuda_enums import CUresult
+from tests.fakes.gpu import POISON
+from tests.fakes.machine import Machine, fake_machine
 
 
 @pytest.fixture
@@ -168,6 +169,31 @@ def test_a_graph_does_again_what_was_captured(device: Device) -> None:
         stream.synchronize()
         assert back.array((1,), np.int32)[0] == value
     for thing in (stream, there, source, back, *graphs):
+        thing.close()
+
+
+def test_other_threads_are_free_during_a_capture(device: Device) -> None:
+    stream, graphs = Stream(device), list[Graph]()
+
+    def allocate() -> None:
+        with device.current():
+            DeviceBuffer(device, 4).close()
+
+    with stream.capturing(graphs), ThreadPoolExecutor(1) as pool:
+        pool.submit(allocate).result()
+    for thing in (stream, *graphs):
+        thing.close()
+
+
+def test_only_timed_events_tell_time(device: Device) -> None:
+    """The others cost less."""
+    stream, events = Stream(device), [Event(device) for _ in range(2)]
+    for event in events:
+        event.record(stream.address)
+    stream.synchronize()
+    with pytest.raises(CudaError, match="INVALID_HANDLE"):
+        events[1].milliseconds_since(events[0])
+    for thing in (stream, *events):
         thing.close()
 
 

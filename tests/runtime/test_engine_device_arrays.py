@@ -9,8 +9,8 @@ from sparse_detr_deploy import BackendError, Detector, InputError
 from sparse_detr_deploy.cuda import HostBuffer, Stream
 from sparse_detr_deploy.runners import dlpack
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
+from tests.fakes.machine import ForeignArray, Machine
 from tests.runtime.engine_cases import IMAGES, Make, assert_same_outputs, feed_of
-from tests.runtime.fakes.machine import ForeignArray, Machine
 
 
 @pytest.mark.parametrize("speaks", ["dlpack", "interface"])

@@ -18,10 +18,11 @@ from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar, sidecar
 from sparse_detr_deploy.hashing import sha256_of
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
 from tests.conftest import Export
-from tests.runtime.fakes.cuda_enums import CUresult
-from tests.runtime.fakes.engine_files import fake_engine
-from tests.runtime.fakes.machine import Machine, fake_machine
-from tests.runtime.fakes.tensorrt_api import ENGINE_BYTES, FakeEngine
+from tests.fakes.cuda_enums import CUresult
+from tests.fakes.engine_files import fake_engine
+from tests.fakes.machine import Machine, fake_machine
+from tests.fakes.tensorrt_runtime import ENGINE_BYTES, FakeEngine
+from tests.fakes.tensorrt_types import Creator
 
 Make = Callable[..., Path]
 PLUGIN = {"library": "x.so", "version": "1", "sha256": "0" * 64, "serialized": False}
@@ -227,7 +228,7 @@ def test_the_plugin_library_is_loaded_once(make: Make, machine: Machine, tmp_pat
         assert detector.describe()["plugins"] == str(library)
     with Detector.load(path, plugin_library=str(library)) as detector:
         assert detector.describe()["plugins"] == "registered before"
-    assert machine.trt.registry.loaded == [str(library)]
+    assert machine.trt.loads == [("of the process", str(library))]
     assert caplog.records == []
 
 
@@ -262,6 +263,36 @@ def test_plugin_libraries_of_other_builds_and_versions(
     with Detector.load(make(plugin=plugins(tmp_path / "plugins.so"))) as detector:
         assert detector.describe()["plugins"] == str(found)
     assert "is not the very library that the engine was built with" in caplog.text
+
+
+def test_a_library_that_is_named_is_taken_whatever_its_version(
+    make: Make, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """As is one that is found and is the very library; a relative path is of this folder."""
+    record = plugins(tmp_path / "plugins.so", version="0.0.1")
+    other = tmp_path / "other.so"
+    other.write_bytes(b"PLUGINS of another build")
+    where = "sparse_detr_deploy.runners.engine_plugins.locate_plugin_library"
+    for found, place in ((other, plugin_library.NAMED), (tmp_path / "plugins.so", plugin_library.CACHED)):
+        monkeypatch.setattr(where, lambda found=found, place=place: (found, place))
+        machine.trt.registry._creators.clear()
+        with Detector.load(make(plugin=record)) as detector:
+            assert detector.describe()["plugins"] == str(found)
+        assert ("is not the very library" in caplog.text) == (found == other)
+        caplog.clear()
+    machine.trt.registry._creators.clear()
+    monkeypatch.chdir(tmp_path)
+    with Detector.load(make(plugin=record), plugin_library="plugins.so") as detector:
+        assert detector.describe()["plugins"] == str(tmp_path / "plugins.so")
+
+
+def test_a_library_of_other_plugins(
+    make: Make, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It loads, and what the engine needs is still not there."""
+    path = make(plugin=plugins(tmp_path / "plugins.so"))
+    monkeypatch.setattr(Creator, "plugin_namespace", "someone")
+    refused(path, BackendError, "cannot load the plugin library", machine, plugin_library=tmp_path / "plugins.so")
 
 
 def test_plugins_in_the_engine(make: Make, machine: Machine, tmp_path: Path, no_library: None) -> None:
@@ -365,7 +396,7 @@ def test_a_gpu_that_failed_for_good_is_still_given_back(make: Make, machine: Mac
     machine.nothing_is_left()
 
 
-def test_the_fake_sidecar_is_one(make: Make) -> None:
+def test_the_fake_sidecar_is_one(make: Make, exported: Path) -> None:
     metadata, record = read_sidecar(make())
-    assert metadata.name == "thin18_rho30_96x128"
+    assert metadata.name == exported.stem
     assert record.targets == ("sm89",)

@@ -17,8 +17,8 @@ from sparse_detr_deploy.export.graph import set_metadata
 from sparse_detr_deploy.onnx_digest import PLACEHOLDER, check_digest, seal
 from sparse_detr_deploy.onnx_metadata import read_metadata
 from tests.conftest import Export
-from tests.runtime.fakes.engine_files import fake_engine
-from tests.runtime.fakes.machine import fake_machine
+from tests.fakes.engine_files import fake_engine
+from tests.fakes.machine import fake_machine
 from tests.runtime.test_onnx_metadata import METADATA, METADATA_KEY, small_onnx
 
 

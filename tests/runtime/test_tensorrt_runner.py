@@ -15,11 +15,11 @@ import pytest
 
 from sparse_detr_deploy import ArtefactError, BackendError, Detector, InputError
 from sparse_detr_deploy.runners.tensorrt import TensorRTRunner
+from tests.fakes.gpu import COMPUTE_MS
+from tests.fakes.machine import ForeignArray, Machine, fake_machine
+from tests.fakes.tensorrt_types import CudaGraphStrategy
 from tests.matching import arrays, assert_same_detections
 from tests.runtime.engine_cases import IMAGES, VARIANTS, Make, assert_same_outputs, feed_of
-from tests.runtime.fakes.gpu import COMPUTE_MS
-from tests.runtime.fakes.machine import ForeignArray, Machine, fake_machine
-from tests.runtime.fakes.tensorrt_types import CudaGraphStrategy
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -149,8 +149,8 @@ def test_a_forked_process_is_told_so(make: Make, machine: Machine, monkeypatch: 
     [
         ({"images": None}, "images is a NoneType"),
         ({"images": np.zeros((1, 3, 96, 128))}, "images is float64, but the engine takes float32"),
-        ({"images": np.zeros((1, 3, 5, 5), np.float32)}, r"images is 1 × 3 × 5 × 5.*takes 1–3 × 3 × 96 × 128"),
-        ({"images": np.zeros((4, 3, 96, 128), np.float32)}, "4 × 3 × 96 × 128.*--batch"),
+        ({"images": np.zeros((1, 3, 5, 5), np.float32)}, r"images is 1 × 3 × 5 × 5.*takes 1–4 × 3 × 96 × 128"),
+        ({"images": np.zeros((5, 3, 96, 128), np.float32)}, "5 × 3 × 96 × 128.*--batch"),
         ({"images": np.zeros((0, 3, 96, 128), np.float32)}, "0 × 3"),
         ({"images": np.zeros((3, 96, 128), np.float32)}, "images is 3 × 96 × 128"),
         ({"images": np.float32(1)}, "images is a float32"),
@@ -182,6 +182,33 @@ def test_kept_tokens_that_are_refused(make: Make, machine: Machine) -> None:
             runner.run({**feed, "num_keep": on_gpu})
         on_gpu.free()
         assert len(runner.run(feed)["boxes"]) == 1
+
+
+def test_a_count_that_the_caller_changes_afterwards(make: Make, machine: Machine) -> None:
+    """TensorRT reads shape values again at every run, so the runner keeps its own."""
+    with TensorRTRunner(make("dynamic")) as runner:
+        feed = feed_of(runner)
+        few, many = (np.array([count]) for count in (3, 200))
+        expected = runner.run({**feed, "num_keep": many})
+        given = many.copy()
+        for _ in range(3):  # enqueued, captured, launched
+            assert_same_outputs(expected, runner.run({**feed, "num_keep": given}))
+        given[:] = 3
+        assert_same_outputs(expected, runner.run({**feed, "num_keep": many}))
+        assert_same_outputs(runner.run({**feed, "num_keep": few}), runner.run({**feed, "num_keep": given}))
+
+
+def test_what_tensorrt_refuses_leaves_the_runner_as_it_was(make: Make, machine: Machine) -> None:
+    """Here a shape that our own check let through: the context is bound anew for what comes."""
+    with TensorRTRunner(make("batched"), cuda_graphs=False) as runner:
+        feeds = {batch: feed_of(runner, batch=batch) for batch in (1, 2)}
+        expected = runner.run(feeds[1])
+        machine.trt.refuses_shapes = True
+        with pytest.raises(InputError, match="does not take images 2 × 3 × 96 × 128: the inputs"):
+            runner.run(feeds[2])
+        machine.trt.refuses_shapes = False
+        assert_same_outputs(expected, runner.run(feeds[1]))
+        assert len(runner.run(feeds[2])["boxes"]) == 2
 
 
 def test_several_threads_share_a_runner(make: Make, machine: Machine) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from sparse_detr_deploy.errors import BackendError
 from sparse_detr_deploy.export import cli
 from sparse_detr_deploy.export.engine import doctor
 from sparse_detr_deploy.export.engine.doctor import ABSENT, GOOD, WRONG, Finding, examine, runs_on
@@ -51,6 +52,21 @@ def test_a_library_for_another_gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "no CUDA code" in by_subject(examine())["plugin library"].found
     monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(tmp_path / "gone.so"))
     assert by_subject(examine())["plugin library"].state == WRONG
+
+
+def test_a_flavour_that_is_there_but_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is wrong, and not absent."""
+
+    def load(name: str) -> object:
+        raise BackendError(f"{name} 1.0 is too old: newer is needed")
+
+    monkeypatch.setattr(doctor, "query_driver", lambda: Driver(problem="no NVIDIA driver is installed"))
+    monkeypatch.setattr(doctor, "load_flavour", load)
+    for found, state in ((None, ABSENT), (object(), WRONG)):
+        monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name, found=found: found)
+        line = by_subject(examine())["TensorRT-RTX"]
+        assert (line.state, line.found) == (state, "tensorrt-rtx 1.0 is too old")
+        assert line.mend == "pip install 'sparse-detr-deploy[rtx]'"
 
 
 @pytest.mark.parametrize(
@@ -127,6 +143,7 @@ main()
     assert states["ONNX Runtime"] == ABSENT
 
 
+@pytest.mark.network
 def test_a_flavour_that_is_there() -> None:
     command = [sys.executable, "-m", "sparse_detr_deploy.export.cli", "doctor", "--json"]
     finished = subprocess.run(command, env=rtx_environment(), capture_output=True, text=True, check=False)

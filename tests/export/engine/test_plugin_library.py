@@ -115,6 +115,35 @@ def test_a_library_that_is_there_is_not_built_again(monkeypatch: pytest.MonkeyPa
     assert build_plugins(("89",)) == second == find_plugin_library()
 
 
+@pytest.mark.parametrize(
+    ("chosen", "built_for"), [((), None), (("89",), "89"), (("80", "89", "120"), "80-real;89-real;120")]
+)
+def test_how_cmake_is_asked(chosen: tuple[str, ...], built_for: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine code for each, PTX for the newest; without, the project's own choice."""
+    asked: list[list[str]] = []
+
+    def run(command: list[str], failure: str) -> None:
+        asked.append(command)
+        if "--build" in command:
+            put(Path(command[2]))
+
+    monkeypatch.setattr(plugin_build, "_tools", lambda: "/opt/nvcc")
+    monkeypatch.setattr(plugin_build, "_run", run)
+    library = build_plugins(chosen)
+    assert library == cache_folder() / f"{source_key()}-{'+'.join(chosen) or 'all'}" / LIBRARY_NAME
+    configure, compile_ = asked
+    given = [option for option in configure if option.startswith("-DCMAKE_CUDA_ARCHITECTURES=")]
+    assert given == ([] if built_for is None else [f"-DCMAKE_CUDA_ARCHITECTURES={built_for}"])
+    assert {"-DCMAKE_CUDA_COMPILER=/opt/nvcc", "-DSPARSE_DETR_TESTS=OFF"} < set(configure)
+    assert configure[configure.index("-S") + 1] == str(ROOT / "plugins")
+    assert compile_[2] == configure[configure.index("-B") + 1]
+    before = len(asked)
+    assert build_plugins(chosen) == library
+    assert len(asked) == before
+    build_plugins(chosen, overwrite=True)
+    assert len(asked) == 2 * before
+
+
 def test_missing_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CUDA_HOME", "/no/such/folder")
@@ -169,6 +198,7 @@ def test_a_file_without_cuda_code(tmp_path: Path) -> None:
     assert architectures(tmp_path / "x.so") == ()
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For real: two architectures, read back from the library itself; the cache holds nothing else."""
@@ -198,6 +228,7 @@ def tensorrt_headers_from(monkeypatch: pytest.MonkeyPatch) -> Path | None:
     return root
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_the_wheel_ships_the_sources(tmp_path: Path) -> None:
     """An installed package can build the library: it finds the same sources, with the same key, in itself."""

@@ -19,11 +19,11 @@ from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.preprocessing import Feed, prepare
 from sparse_detr_deploy.synthetic_image import synthetic_image
 from tests.closeness import assert_close_to_scale
-from tests.conftest import SIZE, Export
+from tests.conftest import NAMES, SIZE, Export
 
 FORMS: dict[str, dict[str, Any]] = {
     "fixed": {},
-    "dynamic": {"dynamic_rho": True},
+    "dynamic": {"dynamic_rho": True, "class_names": NAMES},
     "padded": {"padded": True},
     "padded dynamic": {"padded": True, "dynamic_rho": True},
     "batches": {"batch": (2, 3, 4)},
@@ -78,8 +78,8 @@ def topk_counts(graph: onnx.ModelProto) -> int:
 
 def test_rounds_are_in_the_graph(export_tiny: Export) -> None:
     """77 tokens in rounds of 50, or any of 256 tokens; the queries and detections have a TopK each."""
-    for changes, rounds in (({}, 2), ({"dynamic_rho": True}, 6)):
-        result = export_tiny(**changes)
+    for form, rounds in (("fixed", 2), ("dynamic", 6)):
+        result = export_tiny(**FORMS[form])
         assert topk_counts(standard_graph(onnx.load(result.path), result.metadata)) == rounds + 2
         assert selection_of(result.metadata, plugins=False) == "top-k rounds"
         assert selection_of(result.metadata, plugins=True) == "plugin"
@@ -153,6 +153,7 @@ def test_an_edited_file(export_tiny: Export) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"enc_n_points": 9}, "9 points of a level"),
         ({"dec_n_points": 9}, "9 points of a level, and the plugin takes at most 8"),
         ({"hidden_dim": 96, "nheads": 8}, "a head has 12 channels, and the plugin takes multiples of 8 up to 64"),
         ({"hidden_dim": 576, "nheads": 8}, "a head has 72 channels"),

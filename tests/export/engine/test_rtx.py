@@ -24,6 +24,7 @@ from tests.conftest import Export
 from tests.export.engine.edited_files import resealed
 from tests.export.engine.rtx import VERSION, build, export_program, results, rtx_environment, run_rtx
 
+pytestmark = pytest.mark.network
 FORMS: dict[str, dict[str, Any]] = {
     "fixed": {},
     "dynamic, batch 1:1:4": {"dynamic_rho": True, "batch": (1, 1, 4)},

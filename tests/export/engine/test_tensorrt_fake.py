@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from sparse_detr_deploy.engine_record import PluginRecord, read_sidecar
 from sparse_detr_deploy.errors import ArtefactError, BackendError, VerificationError
-from sparse_detr_deploy.export.engine import flavours, pipeline
+from sparse_detr_deploy.export.engine import builder, flavours, pipeline
 from sparse_detr_deploy.export.engine.gpu import Driver, Gpu
 from sparse_detr_deploy.export.engine.inspection import check_types, count_types, inspect_engine
 from sparse_detr_deploy.export.engine.network import NetworkSummary, check_plugins
@@ -24,7 +26,9 @@ from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.hashing import sha256_of
 from tests.conftest import Export
 from tests.export.engine.edited_files import resealed
-from tests.export.engine.fake_tensorrt import DataType, FakeTensorRT
+from tests.fakes.engine_files import plan_of
+from tests.fakes.tensorrt import FakeTensorRT
+from tests.fakes.tensorrt_types import DataType
 
 GPU = Driver("13.0", (Gpu("Fake", "sm89"),))
 
@@ -32,7 +36,7 @@ GPU = Driver("13.0", (Gpu("Fake", "sm89"),))
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "libsparse_detr_plugins.so"
-    path.write_bytes(b"a library")
+    path.write_bytes(b"PLUGINS")
     monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(path))
     return path
 
@@ -107,7 +111,7 @@ def test_a_model_of_which_sizes_are_missing(export_tiny: Export) -> None:
 
 def test_a_library_of_an_unusual_name(export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sidecar that is written can be read."""
-    (tmp_path / ".hidden.so").write_bytes(b"a library")
+    (tmp_path / ".hidden.so").write_bytes(b"PLUGINS")
     monkeypatch.setenv("SPARSE_DETR_PLUGINS", str(tmp_path / ".hidden.so"))
     built = build(monkeypatch, FakeTensorRT(), export_tiny(), tmp_path / "out")
     plugin = read_sidecar(built.path)[1].plugin
@@ -115,18 +119,20 @@ def test_a_library_of_an_unusual_name(export_tiny: Export, tmp_path: Path, monke
     assert plugin.library == "libsparse_detr_plugins.so"
 
 
-@pytest.mark.parametrize(("version", "keeps"), [("10.8.0.43", False), ("10.15.1", True), ("11.4.0.106", True)])
+@pytest.mark.parametrize(
+    ("version", "keeps"), [("10.8.0.43", False), ("10.14.1", False), ("10.15.1", True), ("11.4.0.106", True)]
+)
 def test_the_plugin_path(
     version: str, keeps: bool, library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strongly typed, no TF32, calls of plugins; bodies only from 10.15 on."""
-    fake = FakeTensorRT(version)
+    fake = FakeTensorRT(version=version)
     built = build(monkeypatch, fake, export_tiny(), tmp_path / "out", workspace_mib=512)
-    assert fake.calls["load_library"] == [("of the process", str(library))]
+    assert fake.loads == [("of the process", str(library))]
     assert fake.calls["create_network"] == [1 if version.startswith("11") else 2]
     assert fake.calls["clear_flag"] == ["TF32"]
-    assert fake.calls["set_memory_pool_limit"] == [("workspace", 512 << 20)]
-    assert "add_optimization_profile" not in fake.calls
+    assert fake.calls["set_memory_pool_limit"] == [("WORKSPACE", 512 << 20)]
+    assert fake.profiles == []
     assert "plugins_to_serialize" not in fake.calls
     (proto,) = fake.protos
     assert len(proto.functions) == (2 if keeps else 0)
@@ -137,35 +143,54 @@ def test_the_plugin_path(
     assert record.plugin == PluginRecord(library.name, metadata.toolkit_version, sha256_of(library))
     assert record.version == version
     assert record.inspected == {"FLOAT": 1}
+    assert record.workspace_mib == 512
+    assert record.precision == "fp32"
+    assert record.onnx_sha256 == export_tiny().sha256
+    assert record.sha256 == sha256_of(built.path) == built.record.sha256
+    assert built.record == record
 
 
-def test_the_profile(library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = export_tiny(dynamic_rho=True, batch=(1, 1, 4))
-    fake = FakeTensorRT()
-    build(monkeypatch, fake, result, tmp_path)
-    kept, tokens = result.metadata.num_keep(), result.metadata.token_count
-    assert fake.calls["set_shape"] == [("images", (1, 3, 96, 128), (1, 3, 96, 128), (4, 3, 96, 128))]
-    assert fake.calls["set_shape_input"] == [("num_keep", [1], [kept], [tokens])]
-    assert len(fake.calls["add_optimization_profile"]) == 1
-
-
-def test_one_timing_cache_for_all(
+def test_the_profile_of_batches(
     library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = FakeTensorRT()
+    build(monkeypatch, fake, export_tiny(batch=(1, 2, 4)), tmp_path)
+    (profile,) = fake.profiles
+    assert profile.get_shape("images") == [(batch, 3, 96, 128) for batch in (1, 2, 4)]
+
+
+def test_the_profile_of_kept_tokens(
+    library: Path, dynamic_tiny: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = FakeTensorRT()
+    build(monkeypatch, fake, dynamic_tiny, tmp_path)
+    (profile,) = fake.profiles
+    kept, tokens = dynamic_tiny.metadata.num_keep(), dynamic_tiny.metadata.token_count
+    assert profile.get_shape_input("num_keep") == [[1], [kept], [tokens]]
+    assert 1 < (kept or 0) < tokens
+
+
+def test_one_timing_cache_for_all(
+    library: Path,
+    export_tiny: Export,
+    dynamic_tiny: ExportResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeTensorRT()
     engines = opened(monkeypatch, fake)
-    for changes in ({}, {"dynamic_rho": True}):
-        engines.build(export_tiny(**changes).path, tmp_path)
+    for result in (export_tiny(), dynamic_tiny):
+        engines.build(result.path, tmp_path)
     assert fake.calls["create_timing_cache"] == [b"", b"timings"]
-    assert len(fake.calls["load_library"]) == 1
+    assert len(fake.loads) == 1
 
 
 def test_self_contained(library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTensorRT()
     built = build(monkeypatch, fake, export_tiny(), tmp_path, self_contained=True)
     assert fake.calls["plugins_to_serialize"] == [[str(library)]]
-    assert fake.calls["load_library"] == [("of the builder", str(library))]  # the runtime has to find it in the engine
-    assert fake.calls["host_code"] == [True]
+    assert fake.loads == [("of the builder", str(library))]  # the runtime has to find it in the engine
+    assert fake.host_code == [True]
     assert built.record.plugin is not None
     assert built.record.plugin.serialized
 
@@ -193,8 +218,9 @@ def test_no_library(no_library: None, export_tiny: Export, tmp_path: Path, monke
 
 
 def test_a_library_that_does_not_load(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library.write_bytes(b"for another system")
     with pytest.raises(BackendError, match="does not load the plugin library"):
-        opened(monkeypatch, FakeTensorRT(loads_library=False))
+        opened(monkeypatch, FakeTensorRT())
 
 
 def test_a_precision_that_is_not_what_the_file_says(
@@ -202,7 +228,7 @@ def test_a_precision_that_is_not_what_the_file_says(
 ) -> None:
     """In the parsed network, and in the built engine."""
     with pytest.raises(VerificationError, match="float32 was asked for"):
-        build(monkeypatch, FakeTensorRT(dtype=DataType.HALF), export_tiny(), tmp_path)
+        build(monkeypatch, FakeTensorRT(layer_type=DataType.HALF), export_tiny(), tmp_path)
     with pytest.raises(VerificationError, match="the engine has layers of less"):
         build(monkeypatch, FakeTensorRT(engine_types=("Row major linear FP16 format",)), export_tiny(), tmp_path)
     with pytest.raises(VerificationError, match="tells no types"):
@@ -215,7 +241,7 @@ def test_dynamic_shapes_leave_types_untold(
 ) -> None:
     """The inspector then tells no type of any tensor, which is no fault of the engine."""
     fake = FakeTensorRT(engine_types=("N/A due to dynamic shapes",) * 3)
-    built = build(monkeypatch, fake, export_tiny(dynamic_rho=True, batch=(1, 1, 4)), tmp_path)
+    built = build(monkeypatch, fake, export_tiny(batch=(1, 2, 4)), tmp_path)
     assert built.record.inspected == {"UNTOLD": 3}
 
 
@@ -248,9 +274,9 @@ def test_plugins_of_tensorrt_itself_are_no_fault() -> None:
 def test_an_engine_that_does_not_load_again() -> None:
     """As with a runtime that does not see the registry that the plugins are in: TensorRT's reason is told."""
     fake, messages = FakeTensorRT(), Messages()
-    fake.needs_plugins = True
+    engine = plan_of(b"", {}, needs_plugins=True)
     with pytest.raises(BackendError, match="could not find plugin MSDeformAttn"):
-        inspect_engine(fake, make_logger(fake, messages), b"an engine", "x", reason=messages.reason)
+        inspect_engine(fake, make_logger(fake, messages), engine, "x", reason=messages.reason)
 
 
 def test_a_build_that_fails(
@@ -265,22 +291,26 @@ def test_ctrl_c_between_two_steps(
     library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The monitor refuses to go on, and the interrupt is raised after TensorRT has returned."""
-    import signal
+    told: list[str] = []
+    events: list[threading.Event] = []
+
+    class Recorded(threading.Event):
+        def __init__(self) -> None:
+            super().__init__()
+            events.append(self)
 
     def progress(message: str) -> None:
+        told.append(message)
         if "step 1" in message:
-            signal.raise_signal(signal.SIGINT) if threading.current_thread() is threading.main_thread() else (
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-            )
-            handled.wait(5)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            assert events[-1].wait(60)
 
-    handled = threading.Event()
     engines = opened(monkeypatch, FakeTensorRT())
     before = signal.getsignal(signal.SIGINT)
-    timer = threading.Timer(0.5, handled.set)
-    timer.start()
+    monkeypatch.setattr(builder, "threading", types.SimpleNamespace(Event=Recorded))
     with pytest.raises(KeyboardInterrupt):
         engines.build(export_tiny().path, tmp_path, progress=progress)
+    assert told[-1].endswith("step 1 of 2")
     assert signal.getsignal(signal.SIGINT) is before
     assert not list(tmp_path.glob("*.engine*"))
 
@@ -297,12 +327,32 @@ def test_no_gpu(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_versions(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(flavours.importlib, "import_module", lambda name: FakeTensorRT(version))
+    monkeypatch.setattr(flavours.importlib, "import_module", lambda name: FakeTensorRT(version=version))
     if accepted:
         assert flavours.load_flavour("tensorrt").__version__ == version
     else:
         with pytest.raises(BackendError, match=r"10\.8 or newer"):
             flavours.load_flavour("tensorrt")
+
+
+@pytest.mark.parametrize(("version", "accepted"), [("1.6.9", False), ("1.7.0", True), ("2.0", True)])
+def test_versions_of_tensorrt_rtx(version: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flavours.importlib.util, "find_spec", lambda name: object())
+    fake = FakeTensorRT(flavour="tensorrt-rtx", version=version)
+    monkeypatch.setattr(flavours.importlib, "import_module", {"tensorrt_rtx": fake}.__getitem__)
+    if accepted:
+        assert flavours.load_flavour("tensorrt-rtx") is fake
+    else:
+        with pytest.raises(BackendError, match=r"TensorRT-RTX 1\.6\.9 is too old: 1\.7 or newer.*\[rtx\]' --upgrade"):
+            flavours.load_flavour("tensorrt-rtx")
+
+
+def test_an_old_parser_that_leaves_the_plugin_aside(
+    library: Path, export_tiny: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given no bodies, so that it must say so."""
+    with pytest.raises(BackendError, match="the parser of TensorRT 10.8.0 refuses it: no importer for"):
+        build(monkeypatch, FakeTensorRT(version="10.8.0", takes_plugins=False), export_tiny(), tmp_path)
 
 
 @pytest.mark.parametrize(("name", "extra"), [("tensorrt", "tensorrt"), ("tensorrt-rtx", "rtx")])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from tests.runtime.fakes.cuda_enums import CUresult, CUstreamCaptureMode
-from tests.runtime.fakes.gpu import LEGACY, FakeGpu, FakeStream, Marker
+from tests.fakes.cuda_enums import CUevent_flags, CUresult, CUstream_flags, CUstreamCaptureMode
+from tests.fakes.gpu import LEGACY, FakeGpu, FakeStream, Marker
 
 OK = CUresult.CUDA_SUCCESS
 Answer = tuple[Any, ...]
@@ -33,7 +33,7 @@ class StreamFunctions:
             self.gpu.violations.append(f"{name} without a current context")
             return CUresult.CUDA_ERROR_INVALID_CONTEXT
         if unsafe_in_capture:
-            capturing = [s for s in self.gpu.streams.values() if s.capturing_thread == threading.get_ident()]
+            capturing = [s for s in self.gpu.streams.values() if s.forbids(threading.get_ident())]
             for stream in capturing:
                 stream.invalidated = True
             if capturing:
@@ -50,6 +50,8 @@ class StreamFunctions:
     def cuStreamCreate(self, Flags: int) -> Answer:
         if wrong := self._begin("cuStreamCreate", unsafe_in_capture=True):
             return wrong, None
+        if Flags != CUstream_flags.CU_STREAM_NON_BLOCKING:
+            self.gpu.violate("a stream that waits for the legacy default stream")
         number = self.gpu.handle()
         self.gpu.streams[number] = FakeStream()
         return OK, Handle(number)
@@ -88,6 +90,8 @@ class StreamFunctions:
         assert type(Flags) is int
         number = self.gpu.handle()
         self.gpu.events[number] = None
+        if Flags == CUevent_flags.CU_EVENT_DEFAULT:
+            self.gpu.timed.add(number)
         return OK, Handle(number)
 
     def cuEventDestroy(self, hEvent: Any) -> Answer:
@@ -120,6 +124,8 @@ class StreamFunctions:
         if wrong := self._begin("cuEventElapsedTime"):
             return wrong, None
         start, end = self._event(hStart), self._event(hEnd)
+        if not {int(hStart), int(hEnd)} <= self.gpu.timed:
+            return CUresult.CUDA_ERROR_INVALID_HANDLE, None
         if start is None or end is None or start.time is None or end.time is None:
             self.gpu.violate("the time between events that the device has not reached")
             raise AssertionError
@@ -135,6 +141,7 @@ class StreamFunctions:
         if stream.captured is not None or int(hStream) in (0, LEGACY):
             self.gpu.violate("a capture on the default stream, or within a capture")
         stream.captured, stream.capturing_thread, stream.invalidated = [], threading.get_ident(), False
+        stream.captures_for_all = mode == CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
         return (OK,)
 
     def cuStreamEndCapture(self, hStream: Any) -> Answer:

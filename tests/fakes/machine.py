@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.runners import dlpack
-from tests.runtime.fakes.cuda_driver import FakeDriver
-from tests.runtime.fakes.gpu import FakeGpu, raw
-from tests.runtime.fakes.tensorrt_api import FakeTensorRT
+from tests.fakes.cuda_driver import FakeDriver
+from tests.fakes.gpu import FakeGpu, raw
+from tests.fakes.tensorrt import FakeTensorRT
 
 
 class Machine:
@@ -48,8 +48,12 @@ def fake_machine(flavour: str = "tensorrt", version: str = "10.16.1.11", **gpu: 
         for name, module in (("cuda", package), ("cuda.bindings", bindings), ("cuda.bindings.driver", driver)):
             patch.setitem(sys.modules, name, module)
         patch.setitem(sys.modules, trt.__name__, trt)
-        yield machine
-        machine.nothing_is_left()
+        gc.freeze()  # what was there before is no garbage of this machine, and takes long to look through
+        try:
+            yield machine
+            machine.nothing_is_left()
+        finally:
+            gc.unfreeze()
 
 
 class ForeignArray:

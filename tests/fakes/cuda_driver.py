@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from tests.runtime.fakes.cuda_enums import (
+from tests.fakes.cuda_enums import (
     CUdevice_attribute,
     CUevent_flags,
     CUmemorytype,
@@ -17,8 +17,8 @@ from tests.runtime.fakes.cuda_enums import (
     CUstream_flags,
     CUstreamCaptureMode,
 )
-from tests.runtime.fakes.cuda_streams import OK, Answer, Handle, StreamFunctions
-from tests.runtime.fakes.gpu import MIB, FakeGpu, raw
+from tests.fakes.cuda_streams import OK, Answer, Handle, StreamFunctions
+from tests.fakes.gpu import MIB, FakeGpu, raw
 
 
 class FakeDriver(StreamFunctions):
@@ -36,6 +36,7 @@ class FakeDriver(StreamFunctions):
         """One GPU is simulated; more only count."""
         self.gpus = gpus
         self._thread = threading.local()
+        self.initialised = False
         self.failures: dict[str, list[CUresult | None]] = {}
 
     @property
@@ -67,6 +68,7 @@ class FakeDriver(StreamFunctions):
     # without a context
 
     def cuInit(self, Flags: int) -> Answer:
+        self.initialised = True
         return (OK if self.gpus else CUresult.CUDA_ERROR_NO_DEVICE,)
 
     def cuGetErrorString(self, error: CUresult) -> Answer:

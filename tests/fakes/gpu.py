@@ -58,7 +58,12 @@ class FakeStream:
         self.pending: list[Callable[[], None]] = []
         self.captured: list[Callable[[], None]] | None = None
         self.capturing_thread: int | None = None
+        self.captures_for_all = False
         self.invalidated = False
+
+    def forbids(self, thread: int) -> bool:
+        """Whether a capture keeps ``thread`` from calls that may not be captured."""
+        return self.capturing_thread is not None and (self.captures_for_all or self.capturing_thread == thread)
 
 
 class FakeGpu:
@@ -71,6 +76,7 @@ class FakeGpu:
         self.blocks: dict[int, Block] = {}
         self.streams: dict[int, FakeStream] = {LEGACY: FakeStream(), PER_THREAD: FakeStream()}
         self.events: dict[int, Marker | None] = {}
+        self.timed: set[int] = set()  # events that tell time
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.executables: dict[int, list[Callable[[], None]]] = {}
         self.retained = 0
