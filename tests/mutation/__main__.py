@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.list:
         return _list(options)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))  # so that the copies are removed
     with crew(ROOT, options.jobs) as hands:
         try:
             faults_caught = options.what == "sample" or _try_faults(options, hands)

@@ -27,13 +27,13 @@ class Crew:
 
     def map(self, work: Callable[[Bench, Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result]]:
         """Each task with its result, in the order in which they end; the first error ends it all."""
-        with concurrent.futures.ThreadPoolExecutor(self._size) as pool:
+        pool = concurrent.futures.ThreadPoolExecutor(self._size)
+        try:
             running = {pool.submit(self._one, work, task): task for task in tasks}
-            try:
-                for done in concurrent.futures.as_completed(running):
-                    yield running[done], done.result()
-            finally:
-                pool.shutdown(cancel_futures=True)
+            for done in concurrent.futures.as_completed(running):
+                yield running[done], done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # what runs yet ends with its process
 
     def _one(self, work: Callable[[Bench, Task], Result], task: Task) -> Result:
         bench = self._free.get()
@@ -47,5 +47,8 @@ class Crew:
 def crew(root: Path, size: int, preloaded: Sequence[str] = PRELOADED) -> Iterator[Crew]:
     """Make the copies, in a folder that is removed again."""
     clean: dict[tuple[str, ...], float] = {}  # what one has found out, the others know
-    with tempfile.TemporaryDirectory(prefix="mutation-") as folder, contextlib.ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="mutation-", ignore_cleanup_errors=True) as folder,
+        contextlib.ExitStack() as stack,
+    ):
         yield Crew([stack.enter_context(Bench(root, Path(folder, str(i)), preloaded, clean)) for i in range(size)])

@@ -12,7 +12,7 @@ ROOMS = Path(__file__).parent / "rooms.toml"
 
 @dataclasses.dataclass(frozen=True)
 class Room:
-    """A room, and for each of its files the test files that hold it, in the order in which they run."""
+    """A room, and for each of its files the arguments for pytest: options, and files in the order in which they run."""
 
     name: str
     modules: dict[str, tuple[str, ...]]
@@ -31,5 +31,7 @@ def read_rooms(root: Path, path: Path = ROOMS) -> list[Room]:
 
 
 def _tests(root: Path, patterns: list[str]) -> tuple[str, ...]:
-    files = (path for pattern in patterns for path in sorted(root.glob(pattern)))
-    return tuple(dict.fromkeys(path.relative_to(root).as_posix() for path in files))
+    options = [pattern for pattern in patterns if pattern.startswith("-")]
+    found = (path for pattern in patterns if pattern not in options for path in sorted(root.glob(pattern)))
+    files = dict.fromkeys(path.relative_to(root).as_posix() for path in found)
+    return (*options, *files) if files else ()

@@ -25,7 +25,8 @@ def main() -> None:
     for name in sys.argv[1:]:
         with contextlib.suppress(ImportError):  # what is not installed, the tests skip
             importlib.import_module(name)
-    # everyone who reads the answers reads them here; what tests print goes to their file
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # so that the tests end, too
+    # not standard output itself, which in a fork becomes the file of what tests print
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         print(json.dumps(_run(**json.loads(line))), file=answers, flush=True)
@@ -54,6 +55,7 @@ def _test(arguments: list[str], output: str) -> None:
     status = 70
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_AS, (_MOST_BYTES, _MOST_BYTES))
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
