@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(wildcard plugins/onnxruntime/*.cpp plugins/onnxruntime/*.h)
 
-.PHONY: test test-slow fuzz demo check types format bench clean
+.PHONY: test test-slow fuzz mutants demo check types format bench clean
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -m "not slow and not gpu and not fuzz"
@@ -15,6 +15,10 @@ test-slow: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m pytest -m "fuzz" tests/fuzz
+
+# planted faults, in copies of the tree; ARGS="sample --seed 12" and others: tests/mutation/__main__.py
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/python -m sparse_detr_deploy.benchmarks.demo
