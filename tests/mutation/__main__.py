@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_detr_deploy.benchmarks.environment import describe_environment
+from sparse_detr_deploy.benchmarks.environment import describe_environment, git_commit
 from tests.mutation.crew import Crew, crew
 from tests.mutation.faults import Fault, read_faults
 from tests.mutation.report import ENOUGH, markdown, publish_report, rows
@@ -90,7 +90,10 @@ def _try_sample(options: argparse.Namespace, hands: Crew) -> bool:
         "count": options.count,
         "jobs": options.jobs,
         "seconds": round(time.monotonic() - started, 1),
-        "environment": describe_environment(),
+        "environment": {
+            **describe_environment(),
+            "git_commit": git_commit(Path(__file__)),
+        },  # of the tree that is copied
     }
     publish_report(found, about, options.output)
     print(markdown(found, about))

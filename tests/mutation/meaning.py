@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 
+# arguments that promise what no test on one machine can break: lengths that are equal anyway, a locale that is not UTF-8,
+# objects that nobody assigns to
+_PROMISES = {"strict", "encoding", "frozen"}
+
 
 def meaning(code: str) -> str:
-    """Equal for two sources that differ in docstrings, annotations, ``__all__`` and the words of errors only.
+    """Equal for two sources that differ in docstrings, annotations, ``__all__``, promises and the words of errors only.
 
     Raises:
         SyntaxError: it is no Python.
@@ -41,6 +45,10 @@ class _Bare(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.AST | None:
         if "TYPE_CHECKING" in ast.unparse(node.test):
             return None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in _PROMISES]
         return self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST | None:

@@ -23,8 +23,6 @@ _PASSING = {"clamp", "clip", "abs", "detach", "strip", "lower", "casefold", "res
 _PASSING |= {"sqrt", "flatten", "round", "floor", "ceil", "log", "exp", "float", "astype", "transpose", "softmax"}
 # of two arguments in any order, or that refuse the other order at once
 _SYMMETRIC = {"min", "max", "isinstance", "issubclass"}
-# arguments that guard against what a test on one machine cannot show: another locale, lengths that are equal anyway
-_UNSEEN = {"encoding", "strict"}
 
 _ARITHMETIC = {"Add": "Sub", "Sub": "Add", "Mul": "Div", "Div": "Mul", "FloorDiv": "Div", "Mod": "FloorDiv"}
 _ARITHMETIC |= {"Pow": "Mul", "LShift": "RShift", "RShift": "LShift", "BitAnd": "BitOr", "BitOr": "BitAnd"}
@@ -85,11 +83,7 @@ class DropArgument(_OnePlace):
     def places(self, node: Node) -> list[Node]:
         if not _is_call_arguments(node):
             return []
-        return [
-            child
-            for child in node.children
-            if child.type == "argument" and child.children[1] == "=" and child.children[0].value not in _UNSEEN
-        ]
+        return [child for child in node.children if child.type == "argument" and child.children[1] == "="]
 
     def mutate(self, node: Node, index: int) -> Node:
         place = self.places(node)[index]

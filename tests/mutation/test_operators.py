@@ -25,7 +25,6 @@ def test_examples(operator: type[Operator], example: Example) -> None:
         ("SwapArguments", "x = [a, b]"),
         ("DropArgument", "f(a, b)"),
         ("DropArgument", "f(a, *b)"),
-        ("DropArgument", "open(a, encoding='utf-8')"),
         ("DropClamp", "max(a, b, c)"),
         ("DropClamp", "max(a, key=b)"),
         ("DropClamp", "numpy.max(a, 0)"),
