@@ -3,24 +3,32 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests run side by side, a process a core and eight at most; WORKERS=0 runs them in one.
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n $(WORKERS) --maxprocesses 8 --dist loadfile
 NATIVE := $(wildcard plugins/onnxruntime/*.cpp plugins/onnxruntime/*.h)
 
-.PHONY: test test-slow test-network test-gpu fuzz demo check types format bench clean
+.PHONY: test test-slow test-network test-gpu fuzz mutants demo check types format bench clean
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not gpu and not fuzz and not network"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not gpu and not fuzz and not network"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not gpu and not fuzz"
+	$(PYTEST) -m "slow and not gpu and not fuzz"
 
 test-network: $(STAMP)
-	$(BIN)/python -m pytest -m "network and not slow and not gpu and not fuzz"
+	$(PYTEST) -m "network and not slow and not gpu and not fuzz"
 
 test-gpu: $(STAMP)
-	$(BIN)/python -m pytest -m "gpu and not fuzz"
+	$(PYTEST) -m "gpu and not fuzz"
 
 fuzz: $(STAMP)
-	$(BIN)/python -m pytest -m "fuzz" tests/fuzz
+	$(PYTEST) -m "fuzz" tests/fuzz
+
+# planted faults, in copies of the tree; ARGS="sample --seed 12" and others: tests/mutation/__main__.py
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/python -m sparse_detr_deploy.benchmarks.demo
