@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.images import Image
+from sparse_detr_deploy.opencv import cv2
 from sparse_detr_deploy.tokens import LevelShapes
 
 _DARK = 0.2  # brightness where no level keeps a token

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -19,6 +18,7 @@ from sparse_detr_deploy.export.publish import check_output, publish
 from sparse_detr_deploy.images import Image
 from sparse_detr_deploy.metadata import Metadata
 from sparse_detr_deploy.modeling import SparseDETR
+from sparse_detr_deploy.opencv import cv2
 from sparse_detr_deploy.preprocessing import prepare, resized
 
 _TILE = 420  # pixels of a tile's longer side, at least

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.arguments import check_score, check_whole
 from sparse_detr_deploy.errors import BackendError, InputError
 from sparse_detr_deploy.images import Image, check_image
+from sparse_detr_deploy.opencv import cv2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

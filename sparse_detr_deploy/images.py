@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.arguments import check_whole
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.image_header import FORMATS, stored_size
+from sparse_detr_deploy.opencv import cv2
 from sparse_detr_deploy.regular_files import check_regular, read_bytes
 from sparse_detr_deploy.short_repr import short_repr
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.images import Image, check_image
 from sparse_detr_deploy.metadata import Metadata
+from sparse_detr_deploy.opencv import cv2
 from sparse_detr_deploy.short_repr import short_repr
 
 Feed = dict[str, NDArray[Any]]

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from sparse_detr_deploy import __version__
 from sparse_detr_deploy.errors import InputError, OutputError
 from sparse_detr_deploy.export.publish import check_output, publish
+from sparse_detr_deploy.opencv import cv2
 from sparse_detr_deploy.plain_values import parse_json
 from sparse_detr_deploy.regular_files import read_text
 from sparse_detr_deploy.training.digits import CLASS_NAMES

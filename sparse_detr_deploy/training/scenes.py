@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sparse_detr_deploy.errors import InputError
+from sparse_detr_deploy.opencv import cv2
 from sparse_detr_deploy.training.digits import SPLITS, Digits, load_split
 
 SMALLEST, LARGEST = 12, 96

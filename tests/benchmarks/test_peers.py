@@ -42,7 +42,7 @@ def _operators(path):
 def test_floor_holds_every_convolution_and_product_and_nothing_else_that_costs(artefact, tmp_path):
     told = build_floor(artefact, tmp_path / "floor.onnx")
     source = collections.Counter(node.op_type for node in onnx.load(artefact).graph.node)
-    assert told["convolutions"] == source["Conv"] > 50
+    assert told["convolutions"] == source["Conv"] > 20
     assert told["products"] == source["MatMul"] + source["Gemm"] > 30
     run = _operators(tmp_path / "floor.onnx")
     assert run["Conv"] == source["Conv"]
@@ -66,8 +66,8 @@ def test_floor_runs_on_inputs_of_the_true_shapes(artefact, tmp_path):
     session = onnxruntime.InferenceSession(str(tmp_path / "floor.onnx"), providers=["CPUExecutionProvider"])
     shapes = {value.name: value.shape for value in session.get_inputs()}
     assert shapes["images"] == [1, 3, 128, 160]
-    assert [1, 426, 256] in shapes.values()  # all tokens
-    assert [1, 128, 256] in shapes.values()  # int(0.3 · 426) + 1 of them
+    assert [1, 426, 64] in shapes.values()  # all tokens
+    assert [1, 128, 64] in shapes.values()  # int(0.3 · 426) + 1 of them
     feed = {name: np.random.default_rng(0).standard_normal(shape, np.float32) for name, shape in shapes.items()}
     (rows,) = session.run(None, feed)
     assert np.isfinite(rows).all()
