@@ -119,8 +119,18 @@ void check_wrong_shapes(const golden::Case& c) {
   SparseDetrMSDeformAttn a = arguments_of<float>(c);
   std::vector<int64_t> shapes(a.spatial_shapes, a.spatial_shapes + 2 * a.levels);
   a.spatial_shapes = shapes.data();
-  for (int64_t wrong : {int64_t{0}, int64_t{-3}, shapes[0] + 1, int64_t{1} << 40}) {
-    shapes[0] = wrong;
+  const int64_t height = shapes[0], width = shapes[1], tokens = a.tokens, others = tokens - height * width;
+  struct Wrong {
+    int64_t height, width, tokens;
+  };
+  // of the last four the sizes add up to the tokens, with signs that cancel or beyond what 64 bits hold
+  const int64_t large = int64_t{1} << 32;
+  const Wrong all[] = {{0, width, tokens}, {-3, width, tokens}, {height + 1, width, tokens}, {large << 8, width, tokens},
+                       {0, width, others}, {height, 0, others}, {-height, -width, tokens},   {large, large, others}};
+  for (const Wrong& wrong : all) {
+    shapes[0] = wrong.height;
+    shapes[1] = wrong.width;
+    a.tokens = static_cast<int32_t>(wrong.tokens);
     std::vector<float> output(static_cast<size_t>(c.at("output").size()), 0.0f);
     a.output = output.data();
     run<float, 8, 1>(a, emulation::Order::kForward);
@@ -137,9 +147,11 @@ void check_level_of() {
 // Samples that are not a number or endlessly far count nothing and name tokens inside.
 void check_far_samples() {
   const sparse_detr::Level level = {3.0f, 5.0f, 5, 7};
-  for (float x : {NAN, INFINITY, -INFINITY, 1e30f, -1e30f, 5.0f, -1.0f}) {
-    const sparse_detr::Corners corners =
-        sparse_detr::find_corners(level, {0.0f, 0.0f, 1.0f, 1.0f}, make_float2(x, 1.0f), 1.0f);
+  std::vector<float2> places = {make_float2(5.0f, 1.0f), make_float2(1.0f, 3.0f)};
+  for (float far : {NAN, INFINITY, -INFINITY, 1e30f, -1e30f, -1.0f})
+    for (float2 place : {make_float2(far, 1.0f), make_float2(1.0f, far)}) places.push_back(place);
+  for (float2 place : places) {
+    const sparse_detr::Corners corners = sparse_detr::find_corners(level, {0.0f, 0.0f, 1.0f, 1.0f}, place, 1.0f);
     const float weights[4] = {corners.weight.x, corners.weight.y, corners.weight.z, corners.weight.w};
     const int tokens[4] = {corners.token.x, corners.token.y, corners.token.z, corners.token.w};
     for (int i = 0; i < 4; ++i) {

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +18,7 @@ from sparse_detr_deploy.engine_record import read_sidecar
 from sparse_detr_deploy.errors import OutputError
 from sparse_detr_deploy.export import cli, pipeline
 from sparse_detr_deploy.export.engine import cli_options
+from sparse_detr_deploy.export.engine import pipeline as engine_pipeline
 from sparse_detr_deploy.export.engine.publishing import publish_pair
 from sparse_detr_deploy.export.pipeline import ExportResult
 from sparse_detr_deploy.export.spec import ExportSpec, artefact_name
@@ -24,7 +26,9 @@ from sparse_detr_deploy.modeling import SparseDETR
 from tests.conftest import Export
 from tests.export.engine.rtx import export_program, rtx_environment
 from tests.failing_calls import fail_once
+from tests.fakes.tensorrt import FakeTensorRT
 
+ROOT = Path(__file__).parents[2]
 SIZE = ("--size", "96x128", "--num-detections", "20")
 RTX = ("--engine", "tensorrt-rtx")
 
@@ -76,6 +80,57 @@ def test_from_an_exported_file_without_torch(export_tiny: Export, tmp_path: Path
     assert finished.returncode == 0, finished.stderr
     metadata, _ = read_sidecar(tmp_path / f"{export_tiny().path.stem}.engine")
     assert metadata == export_tiny().metadata
+
+
+FAKE = {"flavour": "tensorrt-rtx", "version": "1.7.1.116"}
+
+
+def test_from_a_checkpoint_on_the_fake(
+    tiny_checkpoint: Path,
+    tiny_name: str,
+    export_tiny: Export,
+    dynamic_tiny: ExportResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two files that were exported before take the place of the export; each has its engine, and its line."""
+    fake, results = FakeTensorRT(**FAKE), (export_tiny(), dynamic_tiny)
+
+    def export(model: object, specs: list[ExportSpec], *rest: Any) -> None:
+        for result in results:
+            rest[-1](result)
+
+    monkeypatch.setattr(engine_pipeline, "load_flavour", lambda name: fake)
+    monkeypatch.setattr(pipeline, "export_artefacts", export)
+    rhos = ("--rho", "0.3", "--rho", "dynamic")
+    finished = program(tiny_checkpoint, "--output", tmp_path, *SIZE, *rhos, *RTX, "--target", "sm86", "--json")
+    assert finished.exit_code == 0, finished.stderr
+    documents = json.loads(finished.stdout)
+    assert [document["path"] for document in documents] == [str(result.path) for result in results]
+    for document, result in zip(documents, results, strict=True):
+        assert document["engine"]["path"] == str(tmp_path / f"{result.path.stem}.engine")
+        assert document["engine"]["onnx_sha256"] == document["sha256"] == result.sha256
+        assert document["engine"]["targets"] == ["sm86"]
+    assert fake.calls["targets"] == [["SM86"]] * 2
+    lines = finished.stderr.split("Engines")[1].splitlines()
+    assert sum("sm86" in line for line in lines) == 2
+
+
+def test_from_an_exported_file_without_torch_on_the_fake(export_tiny: Export, tmp_path: Path) -> None:
+    code = f"""
+import sys; sys.modules['torch'] = None
+from sparse_detr_deploy.export.engine import pipeline
+from tests.fakes.tensorrt import FakeTensorRT
+pipeline.load_flavour = lambda name: FakeTensorRT(**{FAKE})
+sys.argv = ['sparse-detr-export', *sys.argv[1:]]
+from sparse_detr_deploy.export.cli import main; main()
+"""
+    command = [sys.executable, "-c", code, str(export_tiny().path), "--output", str(tmp_path), *RTX]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert finished.returncode == 0, finished.stderr
+    metadata, record = read_sidecar(tmp_path / f"{export_tiny().path.stem}.engine")
+    assert metadata == export_tiny().metadata
+    assert record.targets == ("sm89", "sm120")
 
 
 @pytest.fixture
@@ -230,6 +285,7 @@ def test_of_two_pairs_at_once_the_first_stays(tmp_path: Path) -> None:
 
 RACE = """
 import os, random, sys, time
+# told to start by a file, when both are ready
 from pathlib import Path
 from sparse_detr_deploy.export.engine.publishing import publish_pair
 real = os.replace
@@ -237,8 +293,10 @@ def slowly(source, target):  # so that the other comes between two renames
     real(source, target)
     time.sleep(random.random() / 100)
 os.replace = slowly
-engine, mark, start = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-time.sleep(max(0, start - time.time()))
+engine, mark, place = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+(place / mark).touch()
+while not (place / "go").exists():
+    time.sleep(0.01)
 for index in range(100):
     with publish_pair(engine.with_name(f"{index}.engine"), overwrite=True) as (one, other):
         one.write_text(mark)
@@ -248,10 +306,15 @@ for index in range(100):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no lock of folders")
 def test_pairs_that_are_overwritten_at_once_do_not_mix(tmp_path: Path) -> None:
-    start = time.time() + 3
+    place = tmp_path / "start"
+    place.mkdir()
     racers = [
-        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path / "x"), mark, str(start)]) for mark in ("a", "b")
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path / "x"), mark, str(place)]) for mark in ("a", "b")
     ]
+    while not all((place / mark).exists() for mark in ("a", "b")):
+        assert [racer.poll() for racer in racers] == [None, None]
+        time.sleep(0.01)
+    (place / "go").touch()
     assert [racer.wait(timeout=300) for racer in racers] == [0, 0]
     for index in range(100):
         engine = tmp_path / f"{index}.engine"
