@@ -15,11 +15,10 @@ import torch
 from sparse_detr_deploy.errors import DivergenceError, InputError, OutputError, SparseDetrError
 from sparse_detr_deploy.export.checkpoint import load_checkpoint
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
-from sparse_detr_deploy.export.random_weights import random_model
+from sparse_detr_deploy.modeling import build_model
 from sparse_detr_deploy.training.config import TrainingConfig, config_from
 from sparse_detr_deploy.training.phases import DensePhase, DetectorPhase
 from sparse_detr_deploy.training.trainer import CHECKPOINT, LOG, STATE, Trainer, train
-from tests.conftest import TINY
 from tests.training.conftest import MODEL, tiny_values
 
 
@@ -277,14 +276,15 @@ def test_a_run_starts_from_the_backbone_of_another(tiny_config: TrainingConfig, 
     assert any(key.endswith("conv1.weight") for key in learnt)
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [("absent.pth", "absent.pth"), ("resnet50.pth", "has the backbone resnet50, not thin-resnet18")],
-)
-def test_a_backbone_that_cannot_be_taken(path: str, message: str, tmp_path: Path) -> None:
-    weights = tmp_path / path
-    if path == "resnet50.pth":
-        save_official_checkpoint(random_model("r50", **TINY), weights)
-    with pytest.raises(SparseDetrError, match=message):
-        train(config_from(tiny_values(backbone_weights=str(weights))), tmp_path / "run")
+def test_a_backbone_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SparseDetrError, match=r"absent\.pth"):
+        train(config_from(tiny_values(backbone_weights=str(tmp_path / "absent.pth"))), tmp_path / "run")
+    assert not (tmp_path / "run" / STATE).exists()
+
+
+def test_a_backbone_of_another_kind(tiny_config: TrainingConfig, tmp_path: Path) -> None:
+    weights = save_official_checkpoint(build_model(tiny_config.model), tmp_path / "thin.pth")
+    config = config_from(tiny_values(backbone_weights=str(weights), model={**MODEL, "backbone": "resnet50"}))
+    with pytest.raises(InputError, match="has the backbone thin-resnet18, not resnet50"):
+        train(config, tmp_path / "run")
     assert not (tmp_path / "run" / STATE).exists()
