@@ -33,3 +33,23 @@ def test_medians_are_of_scores_and_of_boxes() -> None:
 
 def test_nothing_found_is_no_mismatch() -> None:
     assert worst_mismatch(detections([0.5]), detections([]), 0.1, 0.1) == Mismatch(0.0, 0.0, "", 0.0, 0.0)
+
+
+def test_partners_are_chosen_by_differences_in_units_of_their_tolerances() -> None:
+    """The nearer one in score is half a tolerance off, the nearer one in place a quarter."""
+    boxes = np.array([[0, 0, 4, 4], [0.5, 0, 4, 4]], np.float32)
+    same = np.zeros(2, np.int32)
+    expected = Detections(boxes, np.array([0.55, 0.5], np.float32), same, CANVAS)
+    found = Detections(boxes[:1], np.array([0.5], np.float32), same[:1], CANVAS)
+    assert worst_mismatch(expected, found, 0.1, 2.0).box == 0.5
+    assert worst_mismatch(expected, found, 0.1, 0.5).box == 0.0
+
+
+def test_the_largest_difference_counts_and_the_worst_detection_is_named() -> None:
+    expected, found = detections([0.75, 0.5, 0.25]), detections([0.75, 0.5, 0.25])
+    swapped = found[np.array([1, 0, 2])]
+    swapped.scores[:] = found.scores  # of two labels, so that ranks do not tell
+    mismatch = worst_mismatch(expected, swapped, 0.1, 0.1)
+    assert (mismatch.score, mismatch.box) == (0.25, 0.0)
+    found.scores[:2] -= np.float32(0.0625), np.float32(0.125)
+    assert worst_mismatch(expected, found, 0.5, 0.1).described.startswith("label 1, score 0.3750")

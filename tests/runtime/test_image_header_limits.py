@@ -8,7 +8,7 @@ import pytest
 
 from sparse_detr_deploy import image_header
 from sparse_detr_deploy.image_header import _PatientReader, stored_size
-from tests.runtime.test_image_header import FILES
+from tests.runtime.test_image_header import FILES, decoded
 
 
 def test_a_reader_loses_its_patience() -> None:
@@ -47,3 +47,20 @@ def test_a_tiff_says_each_side_once(tags: tuple[int, ...], plain: bool, monkeypa
     assert image_header._is_plain_tiff(content) is plain
     monkeypatch.setattr(image_header, "_MOST_READS", len(tags) - 1)
     assert not image_header._is_plain_tiff(content)
+
+
+def test_the_size_is_that_before_exif_turns_the_image() -> None:
+    exif = struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x0112, 3, 1, 6, 0, 0)  # turned by a quarter
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 8) + b"Exif\0\0" + exif
+    content = FILES["jpeg"][:2] + segment + FILES["jpeg"][2:]
+    image = decoded(content)
+    assert image is not None
+    assert image.shape == (60, 40, 3)
+    assert stored_size(content) == (40, 60)
+
+
+@pytest.mark.parametrize("marker", range(0xC0, 0xD0))
+def test_markers_of_frames(marker: int) -> None:
+    """Tables (C4, CC) and the reserved C8 are no frames: what decoders read otherwise may follow them."""
+    content = b"\xff\xd8\xff" + bytes([marker]) + b"\0\4ab\xff\0\xff\xc0\0\4ab"
+    assert image_header._is_plain_jpeg(content) is (marker not in (0xC4, 0xC8, 0xCC))

@@ -19,3 +19,14 @@ def test_as_many_bytes_as_there_may_be(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(onnx_metadata, "MOST_METADATA_BYTES", len(text.encode()) - 1)
     with pytest.raises(ArtefactError, match="metadata is larger than"):
         read_metadata(tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("number", [0, 1, 127, 128, 129, 16383, 16384, 2**63 - 1])
+def test_varints(number: int) -> None:
+    """The largest of one byte, the smallest of two, and so on; nine bytes hold 63 bits."""
+    rest, content = number, bytearray()
+    while rest > 127:
+        content.append(128 + rest % 128)
+        rest //= 128
+    content.append(rest)
+    assert onnx_metadata._varint(bytes(content) + b"\7", 0) == (number, len(content))
