@@ -173,7 +173,7 @@ def draw(artefact: Path, checkpoint: Path, images: Path, output: Path, **options
 
 
 @main.command(epilog=EXIT_CODES)
-@click.option("--architecture", type=click.Choice(["r50", "swint"]), required=True)
+@click.option("--architecture", type=click.Choice(["r50", "swint", "thin18"]), required=True)
 @click.option("--size", default="800x1066", show_default=True, help="Canvas, HEIGHTxWIDTH in pixels.")
 @click.option("--rho", "rhos", multiple=True, type=float, help="Keep ratio in (0, 1]; repeat for several rows.")
 @click.option("--dense", is_flag=True, help="Add the dense models.")

@@ -22,7 +22,7 @@ def complexity_rows(
     """Complexity of Sparse DETR at each of ``rhos``, and of dense models.
 
     Args:
-        architecture: ``r50`` or ``swint``.
+        architecture: ``r50``, ``swint`` or ``thin18``.
         height: of the canvas, pixels.
         width: of the canvas, pixels.
         rhos: keep ratios in (0, 1].

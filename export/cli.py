@@ -43,7 +43,9 @@ def main() -> None:
 @click.option(
     "--verify-images", type=click.Path(path_type=Path), help="Verify on the images of this folder (the first 16)."
 )
-@click.option("--architecture", type=click.Choice(["r50", "swint"]), help="With --random-weights, for benchmarks.")
+@click.option(
+    "--architecture", type=click.Choice(["r50", "swint", "thin18"]), help="With --random-weights, for benchmarks."
+)
 @click.option("--random-weights", type=int, metavar="SEED", help="Random weights in place of a checkpoint.")
 @click.option("--dense", is_flag=True, help="With --random-weights: a dense encoder.")
 @click.option("--force", is_flag=True, help="Write over files that are there.")

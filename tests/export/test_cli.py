@@ -354,7 +354,7 @@ def test_help_needs_no_torch() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["r50", "swint"])
+@pytest.mark.parametrize("architecture", ["r50", "swint", "thin18"])
 def test_random_weights(architecture: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sparse_detr_deploy.export.cli", "--architecture", architecture]
     options = ["--random-weights", "0", "--rho", "0.3", "--size", "256x320", "--output", str(tmp_path), "--json"]
