@@ -24,6 +24,7 @@ from tests.fakes.machine import Machine, fake_machine
 from tests.fakes.tensorrt_runtime import ENGINE_BYTES, FakeEngine
 from tests.fakes.tensorrt_types import Creator
 
+LOCATE = "sparse_detr_deploy.runners.engine_plugins.locate_plugin_library"
 Make = Callable[..., Path]
 PLUGIN = {"library": "x.so", "version": "1", "sha256": "0" * 64, "serialized": False}
 
@@ -218,7 +219,7 @@ def plugins(path: Path, version: str = __version__, serialized: bool = False) ->
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plugin_library, "locate_plugin_library", lambda: None)
-    monkeypatch.setattr("sparse_detr_deploy.runners.engine_plugins.locate_plugin_library", lambda: None)
+    monkeypatch.setattr(LOCATE, lambda: None)
 
 
 def test_the_plugin_library_is_loaded_once(make: Make, machine: Machine, tmp_path: Path, caplog: Any) -> None:
@@ -256,8 +257,7 @@ def test_plugin_libraries_of_other_builds_and_versions(
     found = tmp_path / "found.so"
     found.write_bytes(b"PLUGINS of another build")
     monkeypatch.delenv(plugin_library.ENVIRONMENT, raising=False)
-    where = "sparse_detr_deploy.runners.engine_plugins.locate_plugin_library"
-    monkeypatch.setattr(where, lambda: (found, plugin_library.CACHED))
+    monkeypatch.setattr(LOCATE, lambda: (found, plugin_library.CACHED))
     old = make(plugin=plugins(tmp_path / "plugins.so", version="0.0.1"))
     refused(old, BackendError, rf"needs version 0\.0\.1 .* is of {__version__}.*plugin_library=", machine)
     with Detector.load(make(plugin=plugins(tmp_path / "plugins.so"))) as detector:
@@ -272,9 +272,8 @@ def test_a_library_that_is_named_is_taken_whatever_its_version(
     record = plugins(tmp_path / "plugins.so", version="0.0.1")
     other = tmp_path / "other.so"
     other.write_bytes(b"PLUGINS of another build")
-    where = "sparse_detr_deploy.runners.engine_plugins.locate_plugin_library"
     for found, place in ((other, plugin_library.NAMED), (tmp_path / "plugins.so", plugin_library.CACHED)):
-        monkeypatch.setattr(where, lambda found=found, place=place: (found, place))
+        monkeypatch.setattr(LOCATE, lambda found=found, place=place: (found, place))
         machine.trt.registry._creators.clear()
         with Detector.load(make(plugin=record)) as detector:
             assert detector.describe()["plugins"] == str(found)
@@ -286,9 +285,7 @@ def test_a_library_that_is_named_is_taken_whatever_its_version(
         assert detector.describe()["plugins"] == str(tmp_path / "plugins.so")
 
 
-def test_a_library_of_other_plugins(
-    make: Make, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_of_others(make: Make, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It loads, and what the engine needs is still not there."""
     path = make(plugin=plugins(tmp_path / "plugins.so"))
     monkeypatch.setattr(Creator, "plugin_namespace", "someone")
