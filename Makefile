@@ -15,7 +15,7 @@ test: $(STAMP)
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not gpu and not fuzz and not network"
 
 test-slow: $(STAMP)
-	$(PYTEST) -m "slow and not gpu and not fuzz"
+	$(PYTEST) -n $(WORKERS) --maxprocesses 4 -m "slow and not gpu and not fuzz"
 
 test-network: $(STAMP)
 	$(PYTEST) -m "network and not slow and not gpu and not fuzz"
