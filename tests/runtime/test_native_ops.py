@@ -229,10 +229,13 @@ SHORTER = tuple(lambda array, axis=axis: np.delete(array, 0, axis) for axis in r
     [
         ("spatial_shapes", lambda array: array + 1, "add up"),
         ("spatial_shapes", lambda array: array * 0, "no tokens"),
-        ("spatial_shapes", lambda array: -array, "no tokens"),  # which add up
+        # which add up
+        ("spatial_shapes", lambda array: -array, "no tokens"),
+        ("spatial_shapes", lambda array: np.array([[-4, 6], [9, 6]]), "no tokens"),
+        ("spatial_shapes", lambda array: np.array([[4, -6], [9, 6]]), "no tokens"),
         ("spatial_shapes", lambda array: array * [[2**20, 1], [1, 1]], "no tokens or too many"),
         ("spatial_shapes", lambda array: array * [[1, 2**20], [1, 1]], "no tokens or too many"),
-        ("spatial_shapes", lambda array: array[:, [0, 1, 1]], "spatial_shapes"),
+        ("spatial_shapes", lambda array: array[:, [0, 1, 1]], r"must be \[levels, 2\]"),
         *(("attention_logits", change, "attention_logits") for change in SHORTER[:4]),
         *(("sampling_offsets", change, "sampling_offsets") for change in (SHORTER[0], *SHORTER[2:4])),
         ("sampling_offsets", lambda array: array[:, :-1], "attention_logits"),  # which give no longer the queries

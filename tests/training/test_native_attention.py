@@ -60,14 +60,15 @@ def test_the_kernel_gives_the_twins_values_and_gradients(channels: int, referenc
 
 
 def test_a_sample_that_is_no_number_counts_nothing() -> None:
-    value, locations, weights = torch.ones(1, 4, 1, 3), torch.full((1, 1, 1, 1, 2, 2), 0.5), torch.ones(1, 1, 1, 1, 2)
-    locations[0, 0, 0, 0, 1] = torch.tensor([float("nan"), float("inf")])
+    value, locations, weights = torch.ones(1, 4, 1, 3), torch.full((1, 1, 1, 1, 5, 2), 0.5), torch.ones(1, 1, 1, 1, 5)
+    for point, axis, odd in ((1, 0, "nan"), (2, 1, "nan"), (3, 0, "inf"), (4, 1, "-inf")):
+        locations[0, 0, 0, 0, point, axis] = float(odd)
     kernel = native_attention.load_kernel()
     assert kernel.forward(value, [2, 2], locations, weights).tolist() == [[[1, 1, 1]]]
     by_value, by_location, by_weight = kernel.backward(value, [2, 2], locations, weights, torch.ones(1, 1, 3))
     assert by_value.flatten().tolist() == [0.25] * 12
-    assert by_location[0, 0, 0, 0].tolist() == [[0, 0], [0, 0]]
-    assert by_weight.flatten().tolist() == [3, 0]
+    assert not by_location.any()
+    assert by_weight.flatten().tolist() == [3, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
