@@ -12,7 +12,7 @@ from tests.mutation.rooms import Room
 from tests.mutation.survivors import Survivor, find_survivor
 from tests.mutation.trial import Bench, Outcome, Trial
 
-_MARKED_OUT = ("-m", "not slow and not gpu and not fuzz")  # as in `make test`
+_MARKED_OUT = ("-m", "not slow and not gpu and not fuzz and not network")  # as in `make test`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,7 +68,7 @@ def found(crew: FakeCrew) -> list[Tried]:
 def test_outcomes(found: list[Tried], crew: FakeCrew) -> None:
     outcomes = [tried.outcome for tried in found]
     assert outcomes == ["caught", "caught", "survived", "timed out", "equivalent", "left", "survived"]
-    marked = ("-m", "not slow and not gpu and not fuzz")
+    marked = ("-m", "not slow and not gpu and not fuzz and not network")
     assert sorted(crew.bench.tests) == [(*marked, "test_a.py"), (*marked, "test_b.py")]
 
 
