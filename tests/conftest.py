@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
 from sparse_detr_deploy.export.pipeline import ExportResult
@@ -70,11 +69,11 @@ def hostile_folder(tmp_path: Path) -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):
+        # the processes inherit it: threads of each would wait for those of others, and all have the cache's key
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     if not hasattr(config, "workerinput"):
         export_cache.remove_old()
-    elif "OMP_NUM_THREADS" not in os.environ:  # one of several processes: threads of each would wait for each other
-        os.environ["OMP_NUM_THREADS"] = "1"
-        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,13 @@ FOLDER = ROOT / "build" / "test-artefacts"
 _KEPT_SECONDS = 3600
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "numpy", "opencv-python")
 _LEFT_OUT = {"benchmarks", "training"}  # no export imports them
-_SWITCHES = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "OMP_NUM_THREADS")
+_SWITCHES = (
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "OMP_NUM_THREADS",
+    "SPARSE_DETR_CPU_LEVEL",
+)
 
 
 @functools.cache
@@ -41,7 +47,7 @@ def makers() -> str:
     kernels = native_ops.library_path()
     sources = [path for path in package_sources() if not _LEFT_OUT & set(path.relative_to(ROOT).parts)]
     for path in (*sources, *([kernels] if kernels else [])):
-        digest.update(f"{path.relative_to(ROOT)} {sha256_of(path)}\n".encode())
+        digest.update(f"{os.path.relpath(path, ROOT)} {sha256_of(path)}\n".encode())  # the kernels may lie elsewhere
     versions = [f"{name} {version(name)}" for name in _PACKAGES]
     switches = [f"{name}={os.environ.get(name)}" for name in _SWITCHES]
     digest.update("\n".join([sys.version, platform.machine(), *versions, *switches]).encode())
@@ -63,6 +69,7 @@ def exported(model: SparseDETR, spec: ExportSpec) -> ExportResult:
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
     folder = FOLDER / makers() / key
     folder.mkdir(parents=True, exist_ok=True)
+    os.utime(folder.parent)  # it is in use: remove_old
     path = folder / f"{artefact_name(model.config, spec)}.onnx"
     with process_lock(folder / "lock", lambda holder: None):
         found = _read(path)

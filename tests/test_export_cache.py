@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+import types
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from sparse_detr_deploy.export.random_weights import random_model
 from sparse_detr_deploy.export.spec import ExportSpec
 from sparse_detr_deploy.modeling import SparseDETR
 from tests import export_cache
-from tests.conftest import SIZE, TINY, Export
+from tests.conftest import SIZE, TINY, Export, pytest_configure
 
 SPEC = ExportSpec(*SIZE, rho=0.3, num_detections=20)
 
@@ -104,3 +106,34 @@ def test_files_of_other_sources_are_removed(exports: list[ExportSpec], tiny_mode
     assert kept.exists()
     assert young.exists()
     assert not old.exists()
+
+
+def test_a_folder_in_use_is_young(exports: list[ExportSpec], tiny_model: SparseDETR) -> None:
+    folder = export_cache.exported(tiny_model, SPEC).path.parents[1]
+    os.utime(folder, (0, 0))
+    export_cache.exported(tiny_model, SPEC)
+    assert time.time() - folder.stat().st_mtime < 600
+
+
+@pytest.mark.parametrize(("processes", "given", "expected"), [(2, None, "1"), (2, "4", "4"), (0, None, None)])
+def test_one_key_holds_for_all_processes(
+    processes: int, given: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What removes old folders counts the threads as what fills them."""
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    seen: list[str | None] = []
+    monkeypatch.setattr(export_cache, "remove_old", lambda: seen.append(os.environ.get("OMP_NUM_THREADS")))
+    pytest_configure(types.SimpleNamespace(getoption=lambda name, default: processes))  # type: ignore[arg-type]
+    assert seen == [expected]
+
+
+def test_kernels_may_lie_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "ops.so").touch()
+    monkeypatch.setattr(export_cache.native_ops, "library_path", lambda: tmp_path / "ops.so")
+    export_cache.makers.cache_clear()
+    elsewhere = export_cache.makers()
+    monkeypatch.undo()
+    export_cache.makers.cache_clear()
+    assert export_cache.makers() != elsewhere

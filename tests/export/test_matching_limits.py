@@ -53,3 +53,10 @@ def test_the_largest_difference_counts_and_the_worst_detection_is_named() -> Non
     assert (mismatch.score, mismatch.box) == (0.25, 0.0)
     found.scores[:2] -= np.float32(0.0625), np.float32(0.125)
     assert worst_mismatch(expected, found, 0.5, 0.1).described.startswith("label 1, score 0.3750")
+
+
+def test_no_partner_is_an_endless_mismatch() -> None:
+    expected = detections([0.75])
+    other = Detections(expected.boxes, expected.scores, expected.labels + 1, CANVAS)
+    text = "label 1, score 0.7500, box [0.0, 0.0, 4.0, 4.0] has no partner"
+    assert worst_mismatch(expected, other, 0.1, 0.1) == Mismatch(np.inf, np.inf, text)

@@ -9,6 +9,7 @@ import pytest
 from sparse_detr_deploy import image_header
 from sparse_detr_deploy.image_header import _PatientReader, stored_size
 from tests.runtime.test_image_header import FILES, decoded
+from tests.runtime.test_images import png_header
 
 
 def test_a_reader_loses_its_patience() -> None:
@@ -64,3 +65,10 @@ def test_markers_of_frames(marker: int) -> None:
     """Tables (C4, CC) and the reserved C8 are no frames: what decoders read otherwise may follow them."""
     content = b"\xff\xd8\xff" + bytes([marker]) + b"\0\4ab\xff\0\xff\xc0\0\4ab"
     assert image_header._is_plain_jpeg(content) is (marker not in (0xC4, 0xC8, 0xCC))
+
+
+@pytest.mark.parametrize(("width", "height"), [(5, 0), (0, 5), (0, 0)])
+def test_images_without_pixels(width: int, height: int) -> None:
+    assert stored_size(png_header(width, height)) is None
+    os2 = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, width, height, 1, 24)
+    assert stored_size(os2) is None

@@ -42,6 +42,7 @@ def _steps(rank: int, workers: int, folder: str) -> None:
     mean_over_workers(0.0, workers)  # both have written
     if rank == 1:
         raise InputError("the second one cannot go on")
+    mean_over_workers(0.0, workers)  # the first one waits for it
 
 
 def test_two_processes_take_the_steps_of_one_and_an_error_of_one_ends_both(

@@ -46,6 +46,14 @@ def test_three_counts_of_tokens() -> None:
     assert trt.profiles[0]._shapes == {}
 
 
+def test_batches_and_counts_lie_in_one_profile() -> None:
+    trt = FakeTensorRT()
+    built(trt, EngineSpec("tensorrt"), True, True, dynamic_rho=True)
+    (profile,) = trt.profiles
+    assert profile.get_shape("images") == [(batch, *REST) for batch in (2, 3, 5)]
+    assert profile.get_shape_input("num_keep") == [[1], [int(0.3 * 12) + 1], [12]]
+
+
 def test_a_fixed_graph_has_no_profile() -> None:
     trt = FakeTensorRT()
     built(trt, EngineSpec("tensorrt"), False, False)
