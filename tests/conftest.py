@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from sparse_detr_deploy.export.checkpoint_writer import save_official_checkpoint
@@ -66,6 +67,13 @@ def hostile_folder(tmp_path: Path) -> Path:
     for name in _MODULES:
         (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + ' ')\n")
     return folder
+
+
+# no test fails because the machine is busy
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_configure(config: pytest.Config) -> None:
