@@ -28,8 +28,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit())  # so that the tests end, too
     # not standard output itself, which in a fork becomes the file of what tests print
     answers = os.fdopen(os.dup(1), "w")
-    for line in sys.stdin:
-        print(json.dumps(_run(**json.loads(line))), file=answers, flush=True)
+    with contextlib.suppress(BrokenPipeError):  # nobody reads them any more
+        for line in sys.stdin:
+            print(json.dumps(_run(**json.loads(line))), file=answers, flush=True)
 
 
 def _run(arguments: list[str], seconds: float, output: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def head() -> ObjectnessHead:
 def test_it_starts_at_one_percent_of_every_class_and_at_the_proposals(head: ObjectnessHead) -> None:
     assert torch.equal(head.class_head.bias, torch.full((3,), -math.log(99.0)))
     torch.testing.assert_close(head.class_head.bias.sigmoid(), torch.full((3,), 0.01))
+    assert len(head.box_head.layers) == 3
     assert not head.box_head(torch.ones(2, 32)).any()
     assert all(layer.weight.any() for layer in head.box_head.layers[:-1])
 
