@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from sparse_detr_deploy import Detections
-from sparse_detr_deploy.benchmarks.accuracy import Annotations, measure_accuracy
+from sparse_detr_deploy.benchmarks.accuracy import Annotations, import_pycocotools, measure_accuracy
+from sparse_detr_deploy.errors import BackendError
 
 
 def detections(*labels: int) -> Detections:
@@ -33,3 +35,10 @@ def test_progress_and_labels(annotations: Path, images: Path) -> None:
     assert told == ["accuracy of x at ρ 0.3, image 1 of 2", "accuracy of x at ρ 0.3, image 2 of 2"]
     (text,) = warned
     assert "labels 7 (100 % of its detections) are not among the category ids 1, 3 of the annotations" in text
+
+
+@pytest.mark.parametrize("module", ["pycocotools.coco", "pycocotools.cocoeval"])
+def test_without_pycocotools(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(BackendError, match=r"pip install 'sparse-detr-deploy\[bench\]'"):
+        import_pycocotools()

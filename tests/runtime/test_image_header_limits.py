@@ -72,3 +72,20 @@ def test_images_without_pixels(width: int, height: int) -> None:
     assert stored_size(png_header(width, height)) is None
     os2 = b"BM" + bytes(12) + struct.pack("<IHHHH", 12, width, height, 1, 24)
     assert stored_size(os2) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "count", "entry"), [("II*\0", "<IH", "<HHII"), ("MM\0*", ">IH", ">HHII"), ("II+\0", "", "<HHQQ")]
+)
+def test_a_tiff_of_every_order(head: str, count: str, entry: str) -> None:
+    """Many entries, so that their length counts: the sides are the last ones."""
+    tags = (254, 258, 259, 262, 256, 257)
+    folder = b"".join(struct.pack(entry, tag, 4, 1, 9) for tag in tags)
+    # of BigTIFF: the length of an offset, and padding, stand before it
+    start = struct.pack("<HHQQ", 8, 0, 16, len(tags)) if head == "II+\0" else struct.pack(count, 8, len(tags))
+    assert image_header._is_plain_tiff(head.encode() + start + folder)
+    assert not image_header._is_plain_tiff(head.encode() + start + folder[: -2 * len(folder) // len(tags)])
+
+
+def test_a_patient_reader_reads_to_the_end() -> None:
+    assert _PatientReader(b"abc").read() == b"abc"
