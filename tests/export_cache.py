@@ -85,7 +85,7 @@ def _read(path: Path) -> ExportResult | None:
         sha256 = path.with_suffix(".sha256").read_text()
         if sha256_of(path) != sha256:
             return None
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no text
         return None
     metadata = read_metadata(path)
     return ExportResult(path, metadata, VerificationReport(**metadata.verification), sha256)

@@ -39,8 +39,8 @@ def test_options() -> None:
 
 
 def test_make_targets() -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert {"demo", "test"} <= set(re.findall(r"make ([a-z-]+)", TEXT)) <= targets
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {"demo", "test"} <= set(re.findall(r"make ([a-z0-9-]+)", TEXT)) <= targets
 
 
 @pytest.mark.parametrize("file", PARTS, ids=lambda file: file.parent.name)

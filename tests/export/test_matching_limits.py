@@ -25,6 +25,10 @@ def test_within(score: float, box: float, within: bool) -> None:
     assert Mismatch(score, box, "").within(0.5, 2.0) is within
 
 
+def test_no_detection_has_no_median() -> None:
+    assert Mismatch(0.5, 2.0, "x") == Mismatch(0.5, 2.0, "x", 0.0, 0.0)
+
+
 def test_medians_are_of_scores_and_of_boxes() -> None:
     mismatch = worst_mismatch(detections([0.75, 0.5, 0.25]), detections([0.625, 0.5, 0.25], shift=2.0), 0.1, 0.1)
     assert (mismatch.score, mismatch.box) == (0.125, 2.0)

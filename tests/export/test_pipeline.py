@@ -119,17 +119,17 @@ def test_dynamic_rho_equals_fixed_rho(
     with torch.no_grad():
         expected = tiny_model(torch.from_numpy(feed["images"]), keep_ratio=rho)
     best = expected.pred_logits[0].flatten().sigmoid().topk(20)
-    assert_close_to_scale(scores[0], best.values, 1e-4)
+    assert_close_to_scale(scores[0], best.values, 1e-5)
     np.testing.assert_array_equal(labels[0], best.indices % 5)
     native = run(dynamic_tiny.path, True, feed)
-    assert_close_to_scale(native[0], scores, 1e-4)
-    assert_close_to_scale(native[2], boxes, 1e-4)
+    assert_close_to_scale(native[0], scores, 1e-5)
+    assert_close_to_scale(native[2], boxes, 1e-5)
     if rho == 0.3:
         fixed = export_tiny()
         for one, other in zip(
             run(fixed.path, False, prepare([IMAGE], fixed.metadata)), (scores, labels, boxes), strict=True
         ):
-            assert_close_to_scale(one, other, 1e-4)
+            assert_close_to_scale(one, other, 1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_any_rho(rho: float, dynamic_runners: list[OnnxRuntimeRunner], tiny_mode
             tiny_model(torch.from_numpy(feed["images"]), keep_ratio=rho).pred_logits[0].flatten().sigmoid().topk(20)
         )
     for runner in dynamic_runners:
-        assert_close_to_scale(runner.run(feed)["scores"][0], expected.values, 1e-4)
+        assert_close_to_scale(runner.run(feed)["scores"][0], expected.values, 1e-5)
 
 
 def test_padded_batches_give_what_each_image_gives_alone(export_tiny: Export) -> None:
@@ -160,7 +160,7 @@ def test_padded_batches_give_what_each_image_gives_alone(export_tiny: Export) ->
         for index, image in enumerate(images):
             alone = runner.run(prepare([image], result.metadata, keep_ratio=0.4))
             for name in ("scores", "labels", "boxes"):
-                assert_close_to_scale(together[name][index], alone[name][0], 1e-4)
+                assert_close_to_scale(together[name][index], alone[name][0], 1e-5)
 
 
 def test_two_files_of_one_name_are_refused_before_the_work(tiny_model: SparseDETR, tmp_path: Path) -> None:

@@ -201,6 +201,9 @@ def test_paths_that_the_system_does_not_look_up(tmp_path: Path) -> None:
     ) as caught:
         load_image(text)
     assert len(str(caught.value)) < 300
+    for length, shown in ((1000, "A" * 1000 + r" cannot be read"), (1001, r"A{40}… \(1001 characters")):
+        with pytest.raises(InputError, match=f"^{shown}"):
+            load_image("A" * length)
     with pytest.raises(InputError, match="cannot be listed"):
         list_images(long)
     (tmp_path / "a.png").write_bytes(encoded(".png"))

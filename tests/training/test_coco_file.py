@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from sparse_detr_deploy.training.coco import coco_dataset
+import numpy as np
+import pytest
+
+from sparse_detr_deploy.errors import OutputError
+from sparse_detr_deploy.training import coco
+from sparse_detr_deploy.training.coco import coco_dataset, write_dataset
+from sparse_detr_deploy.training.config import TrainingConfig
 from sparse_detr_deploy.training.scenes import Scene
 
 
@@ -19,3 +25,13 @@ def test_annotations() -> None:
     assert [entry["id"] for entry in found] == [1, 2, 3]
     assert [entry["category_id"] for entry in found] == [0, 1, 0]
     assert [entry["bbox"] for entry in found] == [[1, 2, 4, 7], [0, 0, 3, 4], [7, 8, 3, 12]]
+
+
+def test_an_image_that_opencv_does_not_write(
+    tiny_config: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It raises nothing, it gives False."""
+    monkeypatch.setattr(coco.cv2, "imwrite", lambda path, image: False)
+    with pytest.raises(OutputError, match=r"val cannot be written to: choose another place"):
+        write_dataset(tmp_path, tiny_config.scenes, "val", 1, 0)
+    assert list(tmp_path.iterdir()) == []

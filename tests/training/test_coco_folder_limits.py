@@ -42,6 +42,8 @@ def test_boxes_inside(bbox: list[float], corners: list[float], tmp_path: Path) -
         ([-0.5, 0, 0.5, 5], "is empty"),
         ([3, 3, 0, 5], "is empty"),
         ([3, 3, 5, 0], "is empty"),
+        ([99, 3, 0, 5], "is empty"),  # outside too, which is not what is wrong with it
+        ([3, 99, 5, 0], "is empty"),
         ([3, 3, -1, 5], "is empty"),
         ([3, 3, 5, float("nan")], "is empty"),
         ([-0.6, 0, 5, 5], "lies outside"),

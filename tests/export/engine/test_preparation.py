@@ -67,7 +67,7 @@ def test_the_same_results(form: str, prepared: str, export_tiny: Export) -> None
         assert not graph.functions
     onnx.checker.check_model(graph)
     feed = feed_of(result)
-    fraction = 1e-2 if form == "fp16" else 1e-4
+    fraction = 1e-3 if form == "fp16" else 1e-5
     for found, wanted in zip(run(graph, feed), run(proto, feed), strict=True):
         assert_close_to_scale(found, wanted, fraction)
 
