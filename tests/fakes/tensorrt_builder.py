@@ -40,7 +40,7 @@ class FakeTimingCache:
 
 
 class FakeConfig:
-    """``asked`` records every call and every attribute that is set, in order."""
+    """Calls, and attributes that are set, are noted in the ``calls`` of the module."""
 
     def __init__(self, trt: FakeTensorRT, logger: ILogger) -> None:
         self._trt, self._logger = trt, logger
