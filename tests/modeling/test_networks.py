@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from sparse_detr_deploy.modeling import DetectorOutput, ModelConfig, SparseDETR, build_model
 from tests import networks
+from tests.closeness import assert_close_to_scale
 
 TOLERANCE = 5e-5  # of the largest magnitude; two orders of summation differ by up to 4e-6 of it
 
@@ -91,9 +91,5 @@ def _assert_same(case: str, run: str, output: DetectorOutput) -> None:
     layers = [(layer.logits, layer.boxes) for layer in output.decoder_auxiliary]
     layers.append((output.pred_logits, output.pred_boxes))
     logits, boxes = (torch.stack(parts) for parts in zip(*layers, strict=True))
-    _assert_close(logits, torch.from_numpy(expected[f"{run}_logits"]))
-    _assert_close(boxes, torch.from_numpy(expected[f"{run}_boxes"]))
-
-
-def _assert_close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
+    assert_close_to_scale(logits, torch.from_numpy(expected[f"{run}_logits"]), TOLERANCE)
+    assert_close_to_scale(boxes, torch.from_numpy(expected[f"{run}_boxes"]), TOLERANCE)

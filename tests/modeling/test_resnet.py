@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sparse_detr_deploy.modeling import ModelConfig
 from sparse_detr_deploy.modeling.backbones import build_backbone
 from sparse_detr_deploy.modeling.backbones.resnet import Bottleneck, FrozenBatchNorm2d, fold_batch_norms
+from tests.closeness import assert_close_to_scale
 
 
 def _randomise(module: nn.Module) -> None:
@@ -28,16 +29,12 @@ def _normal(*size: int) -> Tensor:
     return torch.randn(*size, generator=torch.Generator().manual_seed(1))
 
 
-def _assert_close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
-
-
 def test_frozen_batch_norm_is_batch_norm_of_fixed_statistics() -> None:
     norm = FrozenBatchNorm2d(5)
     _randomise(norm)
     features = _normal(2, 5, 3, 4) * 0.01
     expected = F.batch_norm(features, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=1e-5)
-    _assert_close(norm(features), expected)
+    assert_close_to_scale(norm(features), expected, 1e-5)
     assert not list(norm.parameters())
 
 
@@ -49,7 +46,7 @@ def test_folding_changes_no_block(stride: int, dilation: int, downsample: bool) 
     with torch.no_grad():
         expected = block(features)
         fold_batch_norms(block)
-        _assert_close(block(features), expected)
+        assert_close_to_scale(block(features), expected, 1e-5)
     assert not any(isinstance(part, FrozenBatchNorm2d) for part in block.modules())
 
 

@@ -14,6 +14,7 @@ from sparse_detr_deploy.modeling import ModelConfig, SparseDETR
 from sparse_detr_deploy.modeling.backbones import build_backbone
 from sparse_detr_deploy.modeling.backbones.thin_resnet import WIDTHS
 from tests import networks, transformers_names
+from tests.closeness import assert_close_to_scale
 
 TOLERANCE = 5e-5  # of the largest magnitude
 SIZES = torch.tensor([[64, 83], [49, 96]])
@@ -105,21 +106,17 @@ def _mask(images: Tensor) -> Tensor:
     return ((rows[:, None] < SIZES[:, :1, None]) & (columns < SIZES[:, 1:, None])).long()
 
 
-def _assert_close(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE * float(expected.abs().max()))
-
-
 @pytest.mark.parametrize("padded", [False, True])
 def test_detector(padded: bool, ours: SparseDETR, theirs: nn.Module, images: Tensor) -> None:
     with torch.no_grad():
         found = ours(images, SIZES if padded else None, auxiliary=True)
         expected = theirs(images, pixel_mask=_mask(images) if padded else None)
-    _assert_close(found.pred_logits, expected.logits)
-    _assert_close(found.pred_boxes, expected.pred_boxes)
+    assert_close_to_scale(found.pred_logits, expected.logits, TOLERANCE)
+    assert_close_to_scale(found.pred_boxes, expected.pred_boxes, TOLERANCE)
     if ours.config.two_stage:
         assert found.proposals is not None
-        _assert_close(found.proposals.logits, expected.enc_outputs_class)
-        _assert_close(found.proposals.boxes, expected.enc_outputs_coord_logits.sigmoid())
+        assert_close_to_scale(found.proposals.logits, expected.enc_outputs_class, TOLERANCE)
+        assert_close_to_scale(found.proposals.boxes, expected.enc_outputs_coord_logits.sigmoid(), TOLERANCE)
 
 
 def test_resnet101() -> None:
@@ -136,4 +133,4 @@ def test_resnet101() -> None:
         found, expected = ours(image), theirs(image).feature_maps
     assert ours.feature_shapes(33, 65) == tuple(tuple(one.shape[2:]) for one in expected)
     for one, other in zip(found, expected, strict=True):
-        _assert_close(one, other)
+        assert_close_to_scale(one, other, TOLERANCE)
