@@ -9,6 +9,7 @@ from torch import Tensor
 from sparse_detr_deploy.errors import InputError
 from sparse_detr_deploy.modeling import ModelConfig, SparseDETR, build_model, sparse_config
 from tests import networks
+from tests.closeness import assert_close_to_scale
 
 CONFIG = sparse_config(
     "thin-resnet18",
@@ -73,7 +74,7 @@ def test_a_given_selection_takes_the_place_of_the_own(model: SparseDETR, images:
     assert torch.equal(again.pred_logits, own.pred_logits)
     assert other.selected_tokens is tokens
     assert (other.pred_logits - own.pred_logits).abs().max() > 1e-3
-    torch.testing.assert_close(reversed_.pred_boxes, own.pred_boxes.flip(1), rtol=1e-4, atol=1e-4)
+    assert_close_to_scale(reversed_.pred_boxes, own.pred_boxes.flip(1), 2e-5)
 
 
 def test_sizes_that_fill_the_canvas_are_no_padding(model: SparseDETR, images: Tensor) -> None:
@@ -90,7 +91,7 @@ def test_images_of_a_batch_do_not_see_each_other(model: SparseDETR, images: Tens
         together = model(images, SIZES)
         for index in range(2):
             alone = model(images[index : index + 1], SIZES[index : index + 1])
-            torch.testing.assert_close(together.pred_boxes[index], alone.pred_boxes[0], rtol=0, atol=1e-4)
+            assert_close_to_scale(together.pred_boxes[index], alone.pred_boxes[0], 2e-5)
             assert together.selected_tokens is not None
             assert alone.selected_tokens is not None
             assert set(together.selected_tokens[index].tolist()) == set(alone.selected_tokens[0].tolist())
@@ -119,7 +120,7 @@ def test_all_tokens_selected_is_a_dense_encoder(model: SparseDETR, images: Tenso
     dense.load_state_dict({name: state[name] for name in dense.state_dict()})
     with torch.no_grad():
         expected, found = dense(images, SIZES), model(images, SIZES, 1.0)
-    torch.testing.assert_close(found.pred_logits, expected.pred_logits, rtol=0, atol=1e-4)
+    assert_close_to_scale(found.pred_logits, expected.pred_logits, 2e-5)
 
 
 @pytest.mark.parametrize(
